@@ -1,0 +1,52 @@
+# Each target does its own set-up: a virtual environment in .venv with everything that the project needs.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+
+# Real chest X-rays for `test-real` and `demo-patients`; see docs/data.md.
+LDP_DATA ?= $(wildcard $(CURDIR)/../shared/data)
+export LDP_DATA
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+
+.PHONY: demo demo-patients test test-real lint check bench format clean
+.DEFAULT_GOAL := demo
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with make PYTHON=..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## three hospitals and one centre on this machine, on real X-rays where there are some
+	$(BIN)/python -m examples.demo --data auto
+
+demo-patients: $(READY)  ## the same, shorter, with patients as the unit (needs LDP_DATA)
+	$(BIN)/python -m examples.demo --patients
+
+test: $(READY)  ## all tests that need no real X-rays
+	$(BIN)/python -m pytest -m "not real"
+
+test-real: $(READY)  ## tests on real chest X-rays; fails where LDP_DATA has none
+	$(BIN)/python -m pytest -m real
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: lint  ## format, lint, types, architecture, fast tests
+	$(BIN)/python -m pytest -q -m "not real and not processes"
+
+bench: $(READY)  ## ratios against peers, written to build/bench
+	$(BIN)/python -m examples.bench
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf build .venv

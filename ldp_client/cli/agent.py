@@ -1,0 +1,50 @@
+"""`ldp-client agent`: the process that sees the X-rays. Run it as its own user and without a network."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from ldp_client.agent import Agent
+from ldp_client.cli.console import HERE, State
+from ldp_client.site import open_site
+from ldp_client.wire.campaign import Campaign
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _describe() -> None:
+    """Reads X-rays, charges, draws, seals, and lays batches out for the courier."""
+
+
+@app.command()
+def run(
+    interval: Annotated[float, typer.Option(help="Seconds between two looks at the inbox.")] = 1.0,
+    state: State = HERE,
+) -> None:
+    """Work until stopped (Ctrl-C or SIGTERM). Stopping at any moment is safe."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    site = open_site(state)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
+            tasks: dict[str, TaskID] = {}
+
+            def report(campaign: Campaign, done: int, total: int) -> None:
+                if campaign.name not in tasks:
+                    tasks[campaign.name] = progress.add_task(f"releasing {campaign.name}", total=total)
+                progress.update(tasks[campaign.name], completed=done)
+
+            Agent(site, report=report).run(stop, interval)
+    finally:
+        site.close()

@@ -1,0 +1,166 @@
+"""`ldp-client campaign`: what is asked of this site, what it would cost, and the officer's answer."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ldp_client import desk
+from ldp_client.cli.console import HERE, Format, Output, State, choose, say, show
+from ldp_client.errors import PolicyRefusedError, WaitingError
+from ldp_client.plan import lines, make_plan
+from ldp_client.privacy.meaning import in_words
+from ldp_client.site import Site, data_set, open_site
+from ldp_client.wire.campaign import (
+    FLAG_ABOVE,
+    WARN_ABOVE,
+    Approval,
+    Campaign,
+    Policy,
+    campaign_id,
+    plan_id,
+    policy_id,
+)
+from ldp_client.wire.canonical import canonical_bytes
+from ldp_client.wire.envelope import APPROVAL, close_envelope
+from ldp_client.wire.exchange import CampaignCode
+from ldp_client.wire.signing import SigningKey, read_secret
+
+app = typer.Typer(no_args_is_help=True)
+Which = Annotated[str, typer.Argument(help="A campaign's name or the beginning of its id.")]
+
+
+@contextmanager
+def _site(state: Path) -> Iterator[tuple[Site, list[Campaign]]]:
+    site = open_site(state)
+    try:
+        desk.read_mail(site)
+        yield site, desk.campaigns(site)
+    finally:
+        site.close()
+
+
+def _policy(site: Site) -> Policy:
+    found = site.ledger.policy()
+    if found is None:
+        raise WaitingError("no policy is in force; the officer signs one with `ldp-client policy sign policy.toml`")
+    return found[1]
+
+
+@app.command("list")
+def list_campaigns(state: State = HERE, output: Output = Format.TABLE) -> None:
+    """Campaigns offered to this site, and its answer to each."""
+    with _site(state) as (site, offered):
+        show(
+            [
+                {
+                    "campaign": campaign.name,
+                    "id": campaign_id(campaign)[:12],
+                    "epsilon_per_record": str(campaign.loss_per_record),
+                    "unit": campaign.unit,
+                    "ends": campaign.ends,
+                    "answer": desk.answer(site, campaign).value,
+                }
+                for campaign in offered
+            ],
+            output,
+        )
+
+
+@app.command("show")
+def show_campaign(which: Which, state: State = HERE) -> None:
+    """What leaves, at what epsilon, for what; and what one record could reveal at best."""
+    with _site(state) as (site, offered):
+        campaign = choose(offered, which)
+        say(
+            [
+                f"campaign {campaign.name} ({campaign_id(campaign)[:12]}), until {campaign.ends}",
+                f"purpose: {campaign.purpose}",
+                f"leaves the site: {campaign.release.laplace.dimension} noised integers per X-ray, "
+                f"which stand for the X-ray and its label ({', '.join(campaign.label_names)}) together",
+                f"encoder: {campaign.encoder[:12]}; mechanism: {campaign.release.kind}",
+                f"cost: epsilon {campaign.loss_per_record} per record, at most {campaign.cap} per {campaign.unit}: "
+                f"epsilon {campaign.bound_per_unit} per {campaign.unit}",
+                in_words(campaign.loss_per_record, "record"),
+            ]
+        )
+        if campaign.unit == "image":
+            say("the unit is one image: nothing is promised about a person of whom there are several images")
+        if campaign.loss_per_record > WARN_ABOVE:
+            say(f"warning: above epsilon {WARN_ABOVE} a record says a lot about its X-ray")
+        if campaign.loss_per_record > FLAG_ABOVE:
+            say(f"warning: above epsilon {FLAG_ABOVE} a record protects very little")
+        try:
+            _policy(site).check(campaign)
+            say("policy: allows it")
+        except (PolicyRefusedError, WaitingError) as refusal:
+            say(f"policy: {refusal}")
+
+
+@app.command()
+def plan(which: Which, state: State = HERE, output: Output = Format.TABLE) -> None:
+    """What it would cost here. Free: nothing is drawn."""
+    with _site(state) as (site, offered):
+        campaign = choose(offered, which)
+        made = make_plan(campaign, _policy(site), data_set(site, campaign), site.ledger)
+    if output is Format.JSON:
+        show([made.model_dump()], output)
+    else:
+        say(lines(made, campaign))
+
+
+@app.command()
+def approve(
+    which: Which,
+    officer_key: Annotated[Path, typer.Option(help="The officer's private key.")],
+    expires: Annotated[
+        str | None, typer.Option(help="Last day, YYYY-MM-DD; the campaign's last day if not given.")
+    ] = None,
+    state: State = HERE,
+) -> None:
+    """Sign an approval of this campaign, under the policy in force and the plan as it stands now."""
+    signer = SigningKey(read_secret(officer_key))
+    with _site(state) as (site, offered):
+        campaign = choose(offered, which)
+        policy = _policy(site)
+        policy.check(campaign)
+        made = make_plan(campaign, policy, data_set(site, campaign), site.ledger)
+        approval = Approval(
+            site=site.ledger.genesis.site,
+            ledger_id=site.ledger.genesis.ledger_id,
+            campaign=campaign_id(campaign),
+            policy=policy_id(policy),
+            plan=plan_id(made),
+            expires=datetime.date.fromisoformat(expires or campaign.ends).isoformat(),
+        )
+        site.ledger.file_approval(close_envelope(APPROVAL, canonical_bytes(approval), signer), campaign)
+        say(
+            [
+                *lines(made, campaign),
+                f"approved until {approval.expires}; the agent releases when the centre has witnessed",
+            ]
+        )
+
+
+@app.command()
+def refuse(which: Which, state: State = HERE) -> None:
+    """Say no. The centre hears one word and no reason."""
+    with _site(state) as (site, offered):
+        campaign = choose(offered, which)
+        site.ledger.decide(campaign_id(campaign), CampaignCode.REFUSED)
+        say(f"refused {campaign.name}")
+
+
+@app.command()
+def preview(which: Which, state: State = HERE) -> None:
+    """The same pipeline on synthetic phantoms: what a record of this campaign looks like. Nothing private is drawn."""
+    # Loaded here and not above: of all these commands only this one needs torch.
+    from ldp_client.preview import preview_lines
+
+    with _site(state) as (site, offered):
+        say(preview_lines(site, choose(offered, which)))

@@ -1,0 +1,81 @@
+"""What every command shares: the site's folder, the output format, refusals turned into exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ldp_client.errors import ConfigurationError, LdpError, WaitingError
+from ldp_client.wire.campaign import Campaign, campaign_id
+
+
+class Format(StrEnum):
+    """How a command prints."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+State = Annotated[Path, typer.Option("--state", envvar="LDP_STATE", help="The site's folder.", show_default=True)]
+Output = Annotated[Format, typer.Option("--format", help="table for people, json for programs.")]
+HERE = Path()
+
+
+def show(rows: Sequence[Mapping[str, Any]], output: Format, title: str | None = None) -> None:
+    """Print rows as a table or as a JSON list."""
+    if output is Format.JSON:
+        typer.echo(json.dumps([dict(row) for row in rows], indent=2))
+        return
+    table = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ("nothing to show",):
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def say(text: str | Iterable[str]) -> None:
+    """Print plain lines."""
+    for line in (text,) if isinstance(text, str) else text:
+        typer.echo(line)
+
+
+def choose(campaigns: Sequence[Campaign], wanted: str) -> Campaign:
+    """The campaign with that name, or whose id begins so.
+
+    Raises:
+        WaitingError: none was offered yet.
+        ConfigurationError: none of those offered, or more than one, fits.
+    """
+    if not campaigns:
+        raise WaitingError("no campaign has been offered to this site yet; the courier brings them with its next round")
+    fits = [c for c in campaigns if c.name == wanted or (len(wanted) >= 6 and campaign_id(c).startswith(wanted))]
+    if len(fits) != 1:
+        offered = ", ".join(f"{campaign.name} ({campaign_id(campaign)[:12]})" for campaign in campaigns)
+        raise ConfigurationError(f"{len(fits)} campaigns are called {wanted!r}; offered are: {offered}")
+    return fits[0]
+
+
+def run(program: str, app: Any) -> None:
+    """Run a typer command; a refusal is one sentence on standard error and its exit code."""
+    with refusals(program):
+        app()
+
+
+@contextmanager
+def refusals(program: str) -> Any:
+    """Turn an LdpError into a sentence and its exit code."""
+    try:
+        yield
+    except LdpError as refusal:
+        typer.echo(f"{program}: {refusal}", err=True)
+        raise SystemExit(refusal.exit_code) from refusal

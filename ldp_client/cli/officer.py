@@ -1,0 +1,28 @@
+"""`ldp-client officer`: the privacy officer's key."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ldp_client.cli.console import say
+from ldp_client.wire.signing import SigningKey, create_secret, fingerprint
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _describe() -> None:
+    """Keep this key on the officer's own machine: whoever holds it can approve campaigns."""
+
+
+@app.command()
+def key(out: Annotated[Path, typer.Option(help="A new file for the private key, mode 0600.")]) -> None:
+    """Make a key; print the public half, which `ldp-client site init` takes."""
+    secret = os.urandom(32)
+    create_secret(out, secret)
+    public = SigningKey(secret).public_key
+    say([public.hex(), f"fingerprint {fingerprint(public)}"])

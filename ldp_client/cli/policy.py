@@ -1,0 +1,93 @@
+"""`ldp-client policy`: the site's upper bounds, signed by the officer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from pydantic import Field, ValidationError
+
+from ldp_client.cli.console import HERE, Format, Output, State, say, show
+from ldp_client.config import Section, read_toml
+from ldp_client.errors import ConfigurationError, WaitingError
+from ldp_client.privacy.loss import PrivacyLoss
+from ldp_client.site import open_site
+from ldp_client.wire.campaign import WARN_ABOVE, Policy
+from ldp_client.wire.canonical import canonical_bytes
+from ldp_client.wire.envelope import POLICY, close_envelope
+from ldp_client.wire.signing import SigningKey, read_secret
+
+app = typer.Typer(no_args_is_help=True)
+
+
+class PolicySection(Section):
+    """[policy]: what the officer allows. Epsilons are text, so that they are exact."""
+
+    serial: int
+    encoders: tuple[str, ...]
+    units: tuple[Literal["patient", "image"], ...] = ("patient",)
+    max_epsilon_per_record: str = "2"
+    lifetime_epsilon: str
+    accept_epsilon_above_8: bool = False
+
+
+class PolicyFile(Section):
+    """policy.toml."""
+
+    policy: PolicySection = Field()
+
+
+@app.command()
+def sign(
+    file: Annotated[Path, typer.Argument(help="policy.toml, written by the officer.")],
+    officer_key: Annotated[Path, typer.Option(help="The officer's private key.")],
+    state: State = HERE,
+) -> None:
+    """Check a policy, sign it and put it into force."""
+    wanted = read_toml(file, PolicyFile).policy
+    site = open_site(state)
+    try:
+        policy = Policy(
+            site=site.config.site.id,
+            serial=wanted.serial,
+            encoders=wanted.encoders,
+            units=wanted.units,
+            max_micro_epsilon_per_record=PrivacyLoss.of(wanted.max_epsilon_per_record).micro_epsilon,
+            lifetime_micro_epsilon=PrivacyLoss.of(wanted.lifetime_epsilon).micro_epsilon,
+            accept_epsilon_above_8=wanted.accept_epsilon_above_8,
+        )
+        signer = SigningKey(read_secret(officer_key))
+        site.ledger.file_policy(close_envelope(POLICY, canonical_bytes(policy), signer))
+    except ValidationError as error:
+        raise ConfigurationError(f"{file}: {error.errors(include_input=False)[0]['msg']}") from None
+    finally:
+        site.close()
+    say(f"policy {policy.serial} is in force")
+    if PrivacyLoss(policy.max_micro_epsilon_per_record) > WARN_ABOVE:
+        say(f"warning: more than epsilon {WARN_ABOVE} per record says a lot about one X-ray; read docs/privacy.md, 5")
+
+
+@app.command("show")
+def show_policy(state: State = HERE, output: Output = Format.TABLE) -> None:
+    """The policy in force."""
+    site = open_site(state)
+    try:
+        found = site.ledger.policy()
+    finally:
+        site.close()
+    if found is None:
+        raise WaitingError("no policy is in force; the officer signs one with `ldp-client policy sign policy.toml`")
+    policy = found[1]
+    show(
+        [
+            {
+                "serial": policy.serial,
+                "encoders": ", ".join(encoder[:12] for encoder in policy.encoders),
+                "units": ", ".join(policy.units),
+                "most_epsilon_per_record": str(PrivacyLoss(policy.max_micro_epsilon_per_record)),
+                "lifetime_epsilon_per_unit": str(policy.lifetime_budget),
+            }
+        ],
+        output,
+    )

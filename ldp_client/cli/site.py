@@ -1,0 +1,93 @@
+"""`ldp-client site`: create a site, pin its centre, introduce it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ldp_client.cli.console import HERE, State, say
+from ldp_client.errors import ConfigurationError, FormatError
+from ldp_client.site import create_site, enrolment, open_site
+from ldp_client.wire.canonical import parse
+from ldp_client.wire.exchange import CentreCard
+from ldp_client.wire.signing import fingerprint
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def init(
+    site: Annotated[str, typer.Option("--id", help="Short lower-case id, as the centre will know the site.")],
+    name: Annotated[str, typer.Option(help="The hospital's name.")],
+    officer_key: Annotated[list[str], typer.Option(help="An officer's public key, 64 hex digits. May be repeated.")],
+    state: State = HERE,
+) -> None:
+    """Make keys, an empty ledger, a spool and an agent.toml to edit."""
+    state.mkdir(parents=True, exist_ok=True)
+    made = create_site(state, site, name, tuple(_public_key(key) for key in officer_key))
+    made.outbox.create()
+    made.inbox.create()
+    made.close()
+    say(
+        [
+            f"site {site} created in {state}",
+            f"next: edit {state / 'agent.toml'}, then `ldp-client site pin centre.json`",
+        ]
+    )
+
+
+@app.command()
+def pin(
+    card: Annotated[Path, typer.Argument(help="The centre's centre.json.")],
+    fingerprint_shown: Annotated[
+        str | None, typer.Option("--fingerprint", help="What the centre read out by telephone; compared if given.")
+    ] = None,
+    state: State = HERE,
+) -> None:
+    """Trust one centre. Compare the fingerprint by telephone and give it with --fingerprint."""
+    try:
+        body = card.read_bytes()
+        centre = parse(CentreCard, body)
+    except OSError as error:
+        raise ConfigurationError(f"{card} cannot be read ({error.strerror}); name the centre's centre.json") from error
+    except FormatError as error:
+        raise ConfigurationError(f"{card} is not a centre's card: {error}") from error
+    found = fingerprint(bytes.fromhex(centre.signing_key))
+    if fingerprint_shown is not None and fingerprint_shown.strip().lower() != found:
+        raise ConfigurationError(
+            f"the card's fingerprint is {found}, not {fingerprint_shown}; do not pin it, ask the centre for its card"
+        )
+    target = state / "centre.json"
+    if target.exists() and target.read_bytes() != body:
+        raise ConfigurationError(f"another centre is pinned already in {target}; a site has one centre")
+    target.write_bytes(body)
+    say(f"pinned {centre.name}, fingerprint {found}")
+
+
+@app.command()
+def enrol(
+    node_key: Annotated[Path, typer.Option(help="The Flower node's public key (OpenSSH), from `ldp-client node key`.")],
+    out: Annotated[Path, typer.Option(help="Where to write the signed enrolment.")],
+    state: State = HERE,
+) -> None:
+    """Write the signed introduction that the centre's administrator enters with `ldp-server site enrol`."""
+    site = open_site(state)
+    try:
+        out.write_bytes(enrolment(site, node_key.read_text().strip()))
+        say(f"wrote {out}; site key fingerprint {fingerprint(site.signer.public_key)}")
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename} cannot be used ({error.strerror})") from error
+    finally:
+        site.close()
+
+
+def _public_key(text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ConfigurationError("an officer's public key is 64 hex digits, as `ldp-client officer key` prints it")
+    return key

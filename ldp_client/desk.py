@@ -1,0 +1,122 @@
+"""The site's desk: file what came in from the centre, lay out what may go to it.
+
+Everything in the inbox was put there by the courier, who is not trusted: a document counts only if the pinned centre
+signed it and it speaks of this site and this ledger. Everything else is passed over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ldp_client.errors import VerificationError
+from ldp_client.site import Site
+from ldp_client.wire.campaign import Campaign, campaign_id
+from ldp_client.wire.canonical import AnyWire, canonical_bytes, parse
+from ldp_client.wire.document import Document
+from ldp_client.wire.envelope import CAMPAIGN, GRANT, RECEIPT, STATE, WITNESS, OneKey, close_envelope, open_envelope
+from ldp_client.wire.exchange import (
+    CampaignAnswer,
+    CampaignCode,
+    Grant,
+    Receipt,
+    SiteCode,
+    SiteState,
+    Witness,
+)
+
+
+@dataclass(frozen=True)
+class Mail:
+    """What the inbox held that is the centre's, about this ledger, and not yet acted upon."""
+
+    witnesses: tuple[Witness, ...]
+    granted: frozenset[str]
+    conflict: SiteCode | None
+
+
+def read_mail(site: Site) -> Mail:
+    """File campaigns and receipts; return witnesses, the headers granted, and whether our ledger is contradicted.
+
+    A receipt or witness of a place where our ledger has another hash, or none, means that this ledger was rolled back
+    or copied: no release runs after that until a person has looked.
+    """
+    witnesses: list[Witness] = []
+    granted: set[str] = set()
+    conflict: SiteCode | None = None
+    for document in site.inbox.documents():
+        try:
+            if document.kind == "campaign":
+                campaign = _opened(site, document, CAMPAIGN, Campaign)
+                site.ledger.file_document("campaign", campaign_id(campaign), document.body)
+            elif document.kind == "receipt":
+                receipt = _opened(site, document, RECEIPT, Receipt)
+                conflict = conflict or _contradiction(site, receipt)
+                if _contradiction(site, receipt) is None:
+                    site.ledger.file_document("receipt", receipt.header, document.body, receipt.sequence)
+            elif document.kind == "witness":
+                witness = _opened(site, document, WITNESS, Witness)
+                conflict = conflict or _contradiction(site, witness)
+                witnesses.append(witness)
+            elif document.kind == "grant":
+                grant = _opened(site, document, GRANT, Grant)
+                if _contradiction_of_identity(site, grant) is None:
+                    granted.add(grant.header)
+        except VerificationError:
+            continue
+    return Mail(tuple(witnesses), frozenset(granted), conflict)
+
+
+def _opened(site: Site, document: Document, payload_type: str, kind: type[AnyWire]) -> AnyWire:
+    centre = OneKey("the centre", bytes.fromhex(site.centre.signing_key))
+    return parse(kind, open_envelope(document.body, payload_type, centre)[1])
+
+
+def _contradiction_of_identity(site: Site, document: Receipt | Witness | Grant) -> SiteCode | None:
+    genesis = site.ledger.genesis
+    return None if (document.site, document.ledger_id) == (genesis.site, genesis.ledger_id) else SiteCode.CLONE
+
+
+def _contradiction(site: Site, document: Receipt | Witness) -> SiteCode | None:
+    identity = _contradiction_of_identity(site, document)
+    if identity is not None:
+        return identity
+    return None if site.ledger.head_at(document.sequence) == document.head else SiteCode.ROLLBACK
+
+
+def campaigns(site: Site) -> list[Campaign]:
+    """The campaigns that the pinned centre has offered, by name."""
+    offered = []
+    centre = OneKey("the centre", bytes.fromhex(site.centre.signing_key))
+    for _, envelope in site.ledger.documents("campaign"):
+        offered.append(parse(Campaign, open_envelope(envelope, CAMPAIGN, centre)[1]))
+    return sorted(offered, key=lambda campaign: campaign.name)
+
+
+def lay_out(site: Site, mail: Mail, code: SiteCode, nonce: str | None) -> SiteState:
+    """Lay out what may go now: our state, headers without a receipt, and the batches of granted headers."""
+    head, acknowledged = site.ledger.head(), site.ledger.acknowledged()
+    state = SiteState(
+        site=site.ledger.genesis.site,
+        ledger_id=site.ledger.genesis.ledger_id,
+        sequence=head.sequence,
+        head=head.head,
+        acknowledged=acknowledged,
+        code=mail.conflict or code,
+        nonce=nonce,
+        campaigns=tuple(CampaignAnswer(campaign=campaign_id(c), code=answer(site, c)) for c in campaigns(site)),
+    )
+    site.outbox.replace("state", [close_envelope(STATE, canonical_bytes(state), site.signer)])
+    pending = [] if mail.conflict else site.ledger.unacknowledged(acknowledged)
+    site.outbox.replace("header", [envelope for _, envelope in pending])
+    batches = [site.ledger.sealed_batch(header) for header, _ in pending if header in mail.granted]
+    site.outbox.replace("batch", [sealed for sealed in batches if sealed is not None])
+    return state
+
+
+def answer(site: Site, campaign: Campaign) -> CampaignCode:
+    """The one word that the centre hears about a campaign."""
+    name = campaign_id(campaign)
+    decision = site.ledger.decision(name)
+    if decision is not None:
+        return CampaignCode(decision)
+    return CampaignCode.APPROVED if site.ledger.has_approval(name) else CampaignCode.OFFERED

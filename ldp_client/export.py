@@ -1,0 +1,50 @@
+"""A site ledger as one file that anybody can verify: `python -m ldp_client.verify FILE`."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from ldp_client.site import Site
+from ldp_client.wire.canonical import canonical_bytes
+from ldp_client.wire.envelope import CHECKPOINT, close_envelope
+from ldp_client.wire.exchange import Checkpoint
+
+
+def write_export(site: Site, path: Path) -> int:
+    """Write every entry and every document filed, and close with a signed checkpoint; the number of entries.
+
+    Openings of subject commitments are not written: they say who is who.
+    """
+    head, count = site.ledger.head(), 0
+    with path.open("w", encoding="utf-8") as file:
+
+        def line(**fields: Any) -> None:
+            file.write(json.dumps(fields, sort_keys=True, separators=(",", ":")) + "\n")
+
+        line(
+            type="ledger",
+            side="site",
+            format=1,
+            site=site.ledger.genesis.site,
+            ledger_id=site.ledger.genesis.ledger_id,
+            signing_key=site.signer.public_key.hex(),
+            centre_signing_key=site.centre.signing_key,
+        )
+        for kind in ("campaign", "receipt"):
+            for _, body in site.ledger.documents(kind):
+                line(type="document", kind=kind, body=base64.b64encode(body).decode())
+        for row in site.ledger.rows(1, head.sequence):
+            line(type="entry", sequence=row.sequence, body=base64.b64encode(row.body).decode(), head=row.head)
+            count += 1
+        checkpoint = Checkpoint(
+            party=site.ledger.genesis.site,
+            ledger_id=site.ledger.genesis.ledger_id,
+            sequence=head.sequence,
+            head=head.head,
+        )
+        envelope = close_envelope(CHECKPOINT, canonical_bytes(checkpoint), site.signer)
+        line(type="checkpoint", body=base64.b64encode(envelope).decode())
+    return count

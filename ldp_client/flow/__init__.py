@@ -1,0 +1,1 @@
+"""GLOW, an invertible network with public weights, and the public bottleneck behind it."""

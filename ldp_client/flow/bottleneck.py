@@ -1,0 +1,61 @@
+"""The public, frozen map from the flow's log-scale map to the few numbers that are released."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldp_client.errors import ParameterError
+
+WHITENED_PCA = "whitened-pca-of-log-scale-map"
+KINDS = (WHITENED_PCA,)
+
+
+@dataclass(frozen=True, eq=False)
+class Bottleneck:
+    """u = projection (m - mean): the first k principal coordinates, each of variance 1 over the public X-rays.
+
+    Fitted without labels. `mean` is (D,) and `projection` (k, D), both float64.
+    """
+
+    mean: NDArray[np.float64]
+    projection: NDArray[np.float64]
+
+    @property
+    def dimension(self) -> int:
+        """k, the number of coordinates."""
+        return int(self.projection.shape[0])
+
+    def __call__(self, maps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Project log-scale maps (B, D) to (B, k). Values that are not finite pass through."""
+        # A sum along the last axis, not a matrix product: BLAS may add in another order for another batch size.
+        with np.errstate(invalid="ignore", over="ignore"):
+            projected: NDArray[np.float64] = ((maps - self.mean)[:, None, :] * self.projection).sum(2)
+        return projected
+
+
+def fit_whitened_pca(maps: NDArray[np.float64], dimension: int) -> Bottleneck:
+    """Fit on public log-scale maps (N, D): eigenvectors of the covariance, largest first, over sqrt(eigenvalue).
+
+    Sign: the weight of largest magnitude in each eigenvector is positive (the first one on a tie).
+    Raises ParameterError when the maps do not span `dimension` directions.
+    """
+    count, width = maps.shape
+    if not 1 <= dimension <= min(count - 1, width):
+        raise ParameterError(
+            f"asked for {dimension} principal coordinates of {count} maps of {width} numbers; "
+            f"give 1 to {max(1, min(count - 1, width))}, or more public X-rays"
+        )
+    mean = maps.mean(0)
+    values, vectors = np.linalg.eigh(np.cov(maps, rowvar=False, bias=True).reshape(width, width))
+    values, vectors = values[::-1][:dimension], vectors.T[::-1][:dimension]  # (k,), (k, D)
+    if values[-1] <= 1e-12 * values[0]:
+        raise ParameterError(
+            f"asked for {dimension} principal coordinates, but the maps vary in fewer; give more X-rays"
+        )
+    largest = np.abs(vectors).argmax(1)
+    signs = np.sign(vectors[np.arange(dimension), largest])
+    # One memory layout, or a sum over a bundle that was read back would add in another order.
+    return Bottleneck(mean, np.ascontiguousarray(vectors * (signs / np.sqrt(values))[:, None]))

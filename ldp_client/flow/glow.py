@@ -1,0 +1,254 @@
+"""GLOW: the layers in their order, the multi-scale splits, and the likelihood.
+
+    level 1..L:  squeeze, then K steps of (ActNorm, 1x1 convolution, coupling); all but the last level then split:
+                 half of the channels leave as that level's latents, standardised by a prior learned from the other half
+    top:         a learned prior standardises what is left
+
+Reference: Kingma and Dhariwal, NeurIPS 2018, arXiv 1807.03039, figure 2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ldp_client.errors import ParameterError
+from ldp_client.flow.bijection import sum_per_image
+from ldp_client.flow.layers import (
+    STANDARD_NORMAL_LOG_NORM,
+    ActNorm,
+    ConditionalPrior,
+    Coupling,
+    InvertibleConv,
+    Squeeze,
+    TopPrior,
+)
+
+BINS = 256
+MAP_SIDE = 4
+"""Every coupling's log s is pooled to MAP_SIDE x MAP_SIDE cells."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes that fix a flow's tensors: images (1, size, size), levels L, steps K per level, coupling width."""
+
+    size: int
+    levels: int
+    steps: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if min(self.size, self.levels, self.steps, self.width) < 1 or self.size % 2**self.levels:
+            raise ParameterError(
+                f"asked for a flow of {self.levels} levels, {self.steps} steps and width {self.width} on {self.size} "
+                "px; all must be positive, and the size a multiple of 2**levels"
+            )
+
+    @property
+    def map_dimension(self) -> int:
+        """Numbers in the log-scale map: one pooled map per coupling."""
+        return self.levels * self.steps * MAP_SIDE**2
+
+    def latent_shapes(self) -> list[tuple[int, int, int]]:
+        """(C, H, W) of each level's latents, the finest first."""
+        shapes = [(2 * 2**i, self.size >> (i + 1), self.size >> (i + 1)) for i in range(self.levels)]
+        channels, height, width = shapes[-1]
+        return [*shapes[:-1], (2 * channels, height, width)]
+
+
+class Step(nn.Module):
+    """One step of flow: ActNorm, invertible 1x1 convolution, affine coupling."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.norm = ActNorm(channels)
+        self.mix = InvertibleConv(channels)
+        self.coupling = Coupling(channels, width)
+
+    def transform(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return y (shape of x), ladj (B,) and the coupling's log s (B, C/2, H, W)."""
+        h, ladj_norm = self.norm(x)
+        h, ladj_mix = self.mix(h)
+        y, log_s = self.coupling.transform(h)
+        return y, ladj_norm + ladj_mix + sum_per_image(log_s), log_s
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, ladj, _ = self.transform(x)
+        return y, ladj
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        h, ladj_coupling = self.coupling.inverse(y)
+        h, ladj_mix = self.mix.inverse(h)
+        x, ladj_norm = self.norm.inverse(h)
+        return x, ladj_coupling + ladj_mix + ladj_norm
+
+
+class Level(nn.Module):
+    """Squeeze, K steps and the prior of the half that leaves; the last level has no prior of its own."""
+
+    def __init__(self, channels: int, steps: int, width: int, last: bool) -> None:
+        super().__init__()
+        self.squeeze = Squeeze()
+        self.steps = nn.ModuleList(Step(4 * channels, width) for _ in range(steps))
+        self.prior = None if last else ConditionalPrior(4 * channels)
+
+    def transform(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return y (B, 4C, H/2, W/2), ladj (B,) and the log s of every coupling."""
+        h, ladj = self.squeeze(x)
+        log_scales = []
+        for step in self._typed_steps():
+            h, step_ladj, log_s = step.transform(h)
+            ladj = ladj + step_ladj
+            log_scales.append(log_s)
+        if self.prior is not None:
+            h, prior_ladj = self.prior(h)
+            ladj = ladj + prior_ladj
+        return h, ladj, log_scales
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, ladj, _ = self.transform(x)
+        return y, ladj
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        ladj = y.new_zeros(y.shape[0])
+        if self.prior is not None:
+            y, ladj = self.prior.inverse(y)
+        for step in reversed(self._typed_steps()):
+            y, step_ladj = step.inverse(y)
+            ladj = ladj + step_ladj
+        x, _ = self.squeeze.inverse(y)
+        return x, ladj
+
+    def initialize(self, x: Tensor) -> Tensor:
+        """Initialise every ActNorm from a public batch, in order; return the batch behind this level."""
+        h, _ = self.squeeze(x)
+        for step in self._typed_steps():
+            step.norm.initialize(h)
+            h, _ = step(h)
+        return h if self.prior is None else cast(Tensor, self.prior(h)[0])
+
+    def _typed_steps(self) -> list[Step]:
+        return [cast(Step, step) for step in self.steps]
+
+
+class Glow(nn.Module):
+    """Images (B, 1, size, size) with values (x + 0.5) / 256 to latents of N(0, 1) at each level, and back.
+
+    log p(x) = sum over all latents of log N(z; 0, 1) + ladj, in nats, over images in [0, 1).
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        levels, channels = [], 1
+        for i in range(shape.levels):
+            levels.append(Level(channels, shape.steps, shape.width, last=i == shape.levels - 1))
+            channels *= 2
+        self.levels = nn.ModuleList(levels)
+        top_channels, top_size, _ = shape.latent_shapes()[-1]
+        self.top = TopPrior(top_channels, top_size)
+
+    def randomise(self, generator: torch.Generator) -> None:
+        """Draw the rotations and the hidden convolutions of a new flow; pretraining only."""
+        for module in self.modules():
+            if isinstance(module, InvertibleConv):
+                module.randomise(generator)
+            elif isinstance(module, Coupling):
+                for layer in module.network:
+                    if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+                        nn.init.zeros_(layer.bias)
+
+    @torch.no_grad()
+    def initialize(self, batch: Tensor) -> None:
+        """Initialise all ActNorms from one public batch (B, 1, size, size); pretraining only."""
+        h = batch - 0.5
+        for i, level in enumerate(self._typed_levels()):
+            h = level.initialize(h)
+            if i < self.shape.levels - 1:
+                h = h.chunk(2, dim=1)[0]
+
+    def traverse(self, x: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """Return the latents by level (finest first), the ladj (B,), and log s of all L * K couplings in order."""
+        self._require_shape(x)
+        h, ladj = x - 0.5, x.new_zeros(x.shape[0])
+        latents: list[Tensor] = []
+        log_scales: list[Tensor] = []
+        for i, level in enumerate(self._typed_levels()):
+            h, level_ladj, level_scales = level.transform(h)
+            ladj = ladj + level_ladj
+            log_scales += level_scales
+            if i < self.shape.levels - 1:
+                h, z = h.chunk(2, dim=1)  # each (B, 2C, H/2, W/2)
+                latents.append(z)
+        z, top_ladj = self.top(h)
+        return [*latents, z], ladj + top_ladj, log_scales
+
+    def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the latents by level, the finest first, and the log-determinant (B,)."""
+        latents, ladj, _ = self.traverse(x)
+        return latents, ladj
+
+    def decode(self, latents: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return images (B, 1, size, size) and the log-determinant (B,) of the map from latents to images."""
+        h, ladj = self.top.inverse(latents[-1])
+        for i, level in reversed(list(enumerate(self._typed_levels()))):
+            if i < self.shape.levels - 1:
+                h = torch.cat((h, latents[i]), dim=1)
+            h, level_ladj = level.inverse(h)
+            ladj = ladj + level_ladj
+        return h + 0.5, ladj
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density of images (B, 1, size, size), in nats: (B,)."""
+        latents, ladj = self.encode(x)
+        return sum((sum_per_image(-0.5 * z.square() - STANDARD_NORMAL_LOG_NORM) for z in latents), ladj)
+
+    def bits_per_dim(self, x: Tensor, content: int) -> Tensor:
+        """Bits per pixel of the 8-bit image of `content` px inside the padding: (B,).
+
+        (size^2 * 8 - log2 p(x)) / content^2, for dequantised x: the padding's bits count, its pixels do not.
+        """
+        pixels = self.shape.size**2
+        return (pixels * math.log2(BINS) - self.log_prob(x) / math.log(2)) / content**2
+
+    def sample(self, count: int, temperature: float, generator: torch.Generator) -> Tensor:
+        """Draw images (count, 1, size, size) from latents of standard deviation `temperature`."""
+        latents = [temperature * torch.randn(count, *s, generator=generator) for s in self.shape.latent_shapes()]
+        return self.decode(latents)[0]
+
+    def log_scale_map(self, x: Tensor) -> Tensor:
+        """Where on the image the flow expands or contracts: (B, L * K * 16).
+
+        Each coupling's log s, mean over its channels, pooled to 4x4, all couplings one after the other; averaged with
+        that of the mirrored image.
+        """
+        pooled = [
+            functional.adaptive_avg_pool2d(log_s.mean(1, keepdim=True), MAP_SIDE).flatten(1)  # (B, 16)
+            for image in (x, x.flip(3))
+            for log_s in self.traverse(image)[2]
+        ]
+        half = len(pooled) // 2
+        return 0.5 * (torch.cat(pooled[:half], dim=1) + torch.cat(pooled[half:], dim=1))
+
+    def _typed_levels(self) -> list[Level]:
+        return [cast(Level, level) for level in self.levels]
+
+    def _require_shape(self, x: Tensor) -> None:
+        size = self.shape.size
+        if x.ndim != 4 or x.shape[1:] != (1, size, size):
+            raise ParameterError(
+                f"asked to encode a tensor of shape {tuple(x.shape)}; this flow takes (B, 1, {size}, {size}), "
+                "as `prepare` makes them"
+            )
+
+
+def dequantise(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Spread each 8-bit pixel over its bin: (x + 0.5) / 256 becomes uniform in [x, x + 1) / 256. Training only."""
+    return images + (torch.rand(images.shape, generator=generator) - 0.5) / BINS

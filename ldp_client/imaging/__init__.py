@@ -1,0 +1,1 @@
+"""Chest X-rays from DICOM, PNG and JPEG files, and the data sets made of them."""

@@ -1,0 +1,67 @@
+"""What a release costs: epsilon in whole millionths, rounded up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from ldp_client.errors import ParameterError
+
+MICRO = 1_000_000
+# One unit spending this much has no privacy left to speak of; larger values are typing errors.
+MAX_MICRO_EPSILON = 10**6 * MICRO
+
+
+@dataclass(frozen=True, order=True)
+class PrivacyLoss:
+    """A bound on epsilon, in whole millionths, so that sums in Python and in SQL are exact.
+
+    Conversion always rounds up: the ledger may overstate a loss, never understate it.
+
+    Raises:
+        ParameterError: the number is negative, not an integer, or beyond 10^6 epsilon.
+    """
+
+    micro_epsilon: int
+
+    def __post_init__(self) -> None:
+        if type(self.micro_epsilon) is not int or not 0 <= self.micro_epsilon <= MAX_MICRO_EPSILON:
+            raise ParameterError(
+                f"a privacy loss is a whole number of millionths from 0 to {MAX_MICRO_EPSILON}; "
+                f"found {self.micro_epsilon!r}"
+            )
+
+    @classmethod
+    def of(cls, epsilon: Fraction | int | str) -> PrivacyLoss:
+        """The smallest loss that is at least `epsilon`; exact input only, so a float is refused.
+
+        >>> PrivacyLoss.of("0.1").micro_epsilon, PrivacyLoss.of(Fraction(1, 3)).micro_epsilon
+        (100000, 333334)
+        """
+        if isinstance(epsilon, bool) or not isinstance(epsilon, Fraction | int | str):
+            raise ParameterError(
+                f"epsilon must be exact, a Fraction, an int or a decimal string; found {type(epsilon).__name__}. "
+                f'Write "{epsilon}" in quotes'
+            )
+        try:
+            exact = Fraction(epsilon)
+        except (ValueError, ZeroDivisionError) as error:
+            raise ParameterError(f"epsilon must be a number such as 2, 0.5 or 1/3; found {epsilon!r}") from error
+        return cls(-((-exact.numerator * MICRO) // exact.denominator))
+
+    def __add__(self, other: PrivacyLoss) -> PrivacyLoss:
+        return PrivacyLoss(self.micro_epsilon + other.micro_epsilon)
+
+    def __mul__(self, times: int) -> PrivacyLoss:
+        return PrivacyLoss(self.micro_epsilon * times)
+
+    def __float__(self) -> float:
+        return self.micro_epsilon / MICRO
+
+    def __str__(self) -> str:
+        text = format(Decimal(self.micro_epsilon) / MICRO, "f")
+        return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+NOTHING = PrivacyLoss(0)

@@ -1,0 +1,225 @@
+"""Exact discrete Laplace noise from the operating system's randomness, on integers from end to end.
+
+Y with P(Y = y) = (1-q)/(1+q) q^|y|, q = exp(-1/scale), is drawn as
+
+    Y = N S (1 + G),   N ~ Bernoulli(2q/(1+q)),   S = +-1 fairly,   G ~ Geometric: P(G = g) = (1-q) q^g.
+
+The binary digits of G are independent, digit i being 1 with probability r/(1+r), r = q^(2^i). Digits are drawn up to
+the first m with q^(2^m) < 2^-32; what lies above is 2^m H with H ~ Geometric(q^(2^m)), drawn as a run of successes.
+
+Each Bernoulli(p) compares 32 random bits with the first 32 binary digits of p and, on a tie, the next 32 with the next,
+for as long as it takes: its probability is p itself, not an approximation. The digits come from `decimal` with interval
+bounds, and more precision is asked for until both bounds agree.
+
+There is no seed. Tests pass a scripted byte source as an argument. Reference: docs/privacy.md, "The sampler".
+"""
+
+from __future__ import annotations
+
+import decimal
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms
+from numpy.typing import NDArray
+
+from ldp_client.errors import ParameterError
+
+WORD_BITS = 32
+REKEY_BYTES = 1 << 20
+
+
+class ByteSource(Protocol):
+    """Uniform random bytes. `SystemSource` in production, a script in tests."""
+
+    def __call__(self, count: int) -> bytes: ...
+
+
+class SystemSource:
+    """Uniform bytes from a ChaCha20 keystream, keyed by the operating system and re-keyed every MiB.
+
+    Safe in threads (one lock) and across fork (a child never continues its parent's keystream).
+    """
+
+    def __init__(self) -> None:
+        self._reset()
+        _SOURCES.add(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._stream: CipherContext | None = None
+        self._left = 0
+
+    def __call__(self, count: int) -> bytes:
+        """Return `count` fresh bytes; none is ever given out twice."""
+        parts: list[bytes] = []
+        with self._lock:
+            while count > 0:
+                if self._stream is None or self._left == 0:
+                    # ChaCha20's 16-byte nonce begins with the block counter: start at block 0 of a fresh nonce.
+                    nonce = bytes(4) + os.urandom(12)
+                    self._stream = Cipher(algorithms.ChaCha20(os.urandom(32), nonce), mode=None).encryptor()
+                    self._left = REKEY_BYTES
+                take = min(count, self._left)
+                parts.append(self._stream.update(bytes(take)))
+                self._left -= take
+                count -= take
+        return b"".join(parts)
+
+
+_SOURCES: weakref.WeakSet[SystemSource] = weakref.WeakSet()
+
+
+def _forget_parents_keystream() -> None:
+    for source in _SOURCES:
+        source._reset()
+
+
+os.register_at_fork(after_in_child=_forget_parents_keystream)
+
+
+@dataclass
+class BinaryExpansion:
+    """The binary digits of a probability p in (0, 1), 32 at a time, each block certain.
+
+    `bounds(precision)` returns p's lower and upper bound, computed with that many decimal digits.
+    """
+
+    bounds: Callable[[int], tuple[decimal.Decimal, decimal.Decimal]]
+    _words: list[int] = field(default_factory=list)
+
+    def word(self, index: int) -> int:
+        """Digits 32*index+1 .. 32*index+32 after the binary point, as an integer."""
+        while len(self._words) <= index:
+            self._extend()
+        return self._words[index]
+
+    def _extend(self) -> None:
+        count = len(self._words) + 1
+        precision = 20 + 10 * count
+        while True:
+            low, high = self.bounds(precision)
+            with decimal.localcontext() as context:
+                context.prec = precision + 20 * count + 40
+                shift = decimal.Decimal(2) ** (WORD_BITS * count)
+                first, last = int(low * shift), int(high * shift)
+            if first == last:
+                self._words = [
+                    (first >> (WORD_BITS * (count - 1 - index))) & (2**WORD_BITS - 1) for index in range(count)
+                ]
+                return
+            precision *= 2
+
+
+def _exp_bounds(exponent: Fraction, precision: int) -> tuple[decimal.Decimal, decimal.Decimal]:
+    """Bounds of exp(-exponent) with about `precision` digits."""
+    with decimal.localcontext() as context:
+        context.prec = precision
+        # e^-x underflows long before any sampler meets it, but never to something that looks certain.
+        context.Emin = decimal.MIN_EMIN
+        context.rounding = decimal.ROUND_CEILING
+        steeper = decimal.Decimal(exponent.numerator) / decimal.Decimal(exponent.denominator)
+        context.rounding = decimal.ROUND_FLOOR
+        flatter = decimal.Decimal(exponent.numerator) / decimal.Decimal(exponent.denominator)
+        # decimal's exp is correctly rounded to nearest whatever the context says: one unit outwards is a bound.
+        return (-steeper).exp().next_minus(), (-flatter).exp().next_plus()
+
+
+def _ratio_bounds(exponent: Fraction, times: int, precision: int) -> tuple[decimal.Decimal, decimal.Decimal]:
+    """Bounds of times * r / (1 + r), r = exp(-exponent): increasing in r."""
+    low, high = _exp_bounds(exponent, precision)
+    with decimal.localcontext() as context:
+        context.prec = precision
+        context.rounding = decimal.ROUND_CEILING
+        below, above = low + 1, times * high
+        context.rounding = decimal.ROUND_FLOOR
+        lower = times * low / below
+        denominator = high + 1
+        context.rounding = decimal.ROUND_CEILING
+        return lower, above / denominator
+
+
+def bernoulli(probability: BinaryExpansion, count: int, source: ByteSource) -> NDArray[np.bool_]:
+    """`count` independent coins, each heads with exactly the given probability. Shape (count,)."""
+    words = np.frombuffer(source(4 * count), dtype="<u4")
+    threshold = probability.word(0)
+    heads = words < threshold
+    tied = np.flatnonzero(words == threshold)
+    index = 1
+    while tied.size:
+        words = np.frombuffer(source(4 * tied.size), dtype="<u4")
+        threshold = probability.word(index)
+        heads[tied] = words < threshold
+        tied = tied[words == threshold]
+        index += 1
+    return heads
+
+
+def shuffled(count: int, source: ByteSource) -> NDArray[np.int64]:
+    """A uniformly random order of 0 .. count-1.
+
+    Sorts by random 64-bit keys and starts again if two are equal, so that every order is equally likely.
+    """
+    while True:
+        keys = np.frombuffer(source(8 * count), dtype="<u8")
+        order = np.argsort(keys, kind="stable").astype(np.int64)
+        if np.unique(keys).size == count:
+            return order
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The coins of one scale: N, the m digits of G from the lowest, and one step of H."""
+
+    nonzero: BinaryExpansion
+    digits: tuple[BinaryExpansion, ...]
+    beyond: BinaryExpansion
+
+
+@lru_cache(maxsize=64)
+def _tables(scale: Fraction) -> _Tables:
+    rate = 1 / scale
+    # q^(2^m) < 2^-32  <=>  2^m / scale > 32 ln 2; 23 > 32 ln 2 = 22.18 keeps this line exact.
+    count = 0
+    while 2**count * rate <= 23:
+        count += 1
+
+    def digit(index: int) -> BinaryExpansion:
+        return BinaryExpansion(lambda precision: _ratio_bounds(2**index * rate, 1, precision))
+
+    return _Tables(
+        nonzero=BinaryExpansion(lambda precision: _ratio_bounds(rate, 2, precision)),
+        digits=tuple(digit(index) for index in range(count)),
+        beyond=BinaryExpansion(lambda precision: _exp_bounds(2**count * rate, precision)),
+    )
+
+
+def discrete_laplace(scale: Fraction, count: int, source: ByteSource) -> NDArray[np.int64]:
+    """`count` independent draws of P(Y = y) proportional to exp(-|y| / scale), in grid steps. Shape (count,).
+
+    The work depends on `scale` and `count` alone, but for ties of probability 2^-32 that no datum influences.
+
+    Raises:
+        ParameterError: the scale is not positive, or so large that a draw might not fit an int64.
+    """
+    if not 0 < scale < 2**48:
+        raise ParameterError(f"a Laplace scale lies between 0 and 2^48 grid steps; found {scale}")
+    tables = _tables(scale)
+    nonzero = bernoulli(tables.nonzero, count, source)
+    negative = np.unpackbits(np.frombuffer(source(-(-count // 8)), dtype=np.uint8), count=count).astype(np.bool_)
+    magnitude = np.ones(count, dtype=np.int64)
+    for index, digit in enumerate(tables.digits):
+        magnitude += bernoulli(digit, count, source).astype(np.int64) << index
+    rare = np.flatnonzero(bernoulli(tables.beyond, count, source))
+    while rare.size:
+        magnitude[rare] += 1 << len(tables.digits)
+        rare = rare[bernoulli(tables.beyond, rare.size, source)]
+    magnitude[~nonzero] = 0
+    return np.where(negative, -magnitude, magnitude)

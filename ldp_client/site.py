@@ -1,0 +1,144 @@
+"""A site as it lies on disk, and how one is made.
+
+agent.toml        IT's configuration                       keys/site.key      signs for the site
+centre.json       the centre's public keys, pinned         keys/secret.key    hashes patient ids; never rotates
+ledger.sqlite3    the site ledger                          keys/officer.key   the officer's, on their machine
+spool/            outbox (the agent writes), inbox (the courier writes)
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ldp_client.config import AgentConfig, read_toml
+from ldp_client.errors import ConfigurationError, FormatError
+from ldp_client.imaging.dataset import DataSet, read_dataset
+from ldp_client.ledger.store import SiteLedger
+from ldp_client.spool import Inbox, Outbox
+from ldp_client.wire.campaign import Campaign
+from ldp_client.wire.canonical import canonical_bytes, digest, parse
+from ldp_client.wire.chain import Genesis
+from ldp_client.wire.envelope import ENROLMENT, close_envelope
+from ldp_client.wire.exchange import CentreCard, Enrolment
+from ldp_client.wire.signing import SigningKey, create_secret, read_secret
+
+COMMITMENT_LABEL = "ldp-glow/patient-secret"
+
+
+@dataclass(frozen=True)
+class Site:
+    """An opened site folder: everything that the agent holds and nobody else may read."""
+
+    folder: Path
+    config: AgentConfig
+    ledger: SiteLedger
+    signer: SigningKey
+    secret: bytes
+    outbox: Outbox
+    inbox: Inbox
+
+    @property
+    def centre(self) -> CentreCard:
+        """The centre's pinned keys.
+
+        Raises:
+            ConfigurationError: no centre was pinned yet, or the file is not a centre's card.
+        """
+        path = self.folder / "centre.json"
+        try:
+            return parse(CentreCard, path.read_bytes())
+        except OSError as error:
+            raise ConfigurationError(
+                f"no centre is pinned: {path} cannot be read ({error.strerror}). "
+                "Copy the centre's centre.json there after comparing its fingerprint by telephone"
+            ) from error
+        except FormatError as error:
+            raise ConfigurationError(f"{path} is not the centre's card as the centre wrote it: {error}") from error
+
+    def path(self, configured: Path) -> Path:
+        """A path of agent.toml, relative to its folder."""
+        return configured if configured.is_absolute() else self.folder / configured
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        self.ledger.close()
+
+
+def create_site(folder: Path, site: str, name: str, officer_keys: tuple[bytes, ...]) -> Site:
+    """A new site: keys, an empty ledger with its genesis entry, a spool, an agent.toml to edit.
+
+    Raises:
+        ConfigurationError: the folder already holds a site, or there is no officer.
+    """
+    if not officer_keys:
+        raise ConfigurationError(
+            "a site needs at least one officer's public key; make one with `ldp-client officer key`"
+        )
+    if (folder / "agent.toml").exists():
+        raise ConfigurationError(f"{folder} holds a site already; choose another folder")
+    (folder / "keys").mkdir(parents=True, mode=0o700, exist_ok=True)
+    secret, key = os.urandom(32), os.urandom(32)
+    create_secret(folder / "keys" / "site.key", key)
+    create_secret(folder / "keys" / "secret.key", secret)
+    genesis = Genesis(
+        site=site,
+        ledger_id=os.urandom(32).hex(),
+        signing_key=SigningKey(key).public_key.hex(),
+        officer_keys=tuple(officer.hex() for officer in officer_keys),
+        secret_commitment=digest(COMMITMENT_LABEL, secret),
+    )
+    SiteLedger.create(folder / "ledger.sqlite3", genesis).close()
+    toml_name = name.replace("\\", "\\\\").replace('"', '\\"')
+    (folder / "agent.toml").write_text(
+        f'[site]\nid = "{site}"\nname = "{toml_name}"\n\n[data_set]\nfolder = "xrays"\nlabels = "xrays/labels.csv"\n'
+    )
+    return open_site(folder)
+
+
+def open_site(folder: Path) -> Site:
+    """The site that lies in a folder.
+
+    Raises:
+        ConfigurationError: something is missing, readable by others, or belongs to another site.
+    """
+    config = read_toml(folder / "agent.toml", AgentConfig)
+    ledger = SiteLedger.open(folder / "ledger.sqlite3")
+    try:
+        signer = SigningKey(read_secret(folder / "keys" / "site.key"))
+        secret = read_secret(folder / "keys" / "secret.key")
+        genesis = ledger.genesis
+        if genesis.site != config.site.id or genesis.signing_key != signer.public_key.hex():
+            raise ConfigurationError(
+                f"the ledger belongs to site {genesis.site} and its key; agent.toml or keys/site.key are another site's"
+            )
+        if genesis.secret_commitment != digest(COMMITMENT_LABEL, secret):
+            raise ConfigurationError(
+                "keys/secret.key is not the secret this ledger was begun with: patients would be counted anew. "
+                "Restore it from its backup"
+            )
+    except BaseException:
+        ledger.close()
+        raise
+    spool = folder / "spool"
+    return Site(folder, config, ledger, signer, secret, Outbox(spool / "outbox"), Inbox(spool / "inbox"))
+
+
+def data_set(site: Site, campaign: Campaign) -> DataSet:
+    """The site's X-rays with a campaign's labels and unit."""
+    return read_dataset(
+        site.path(site.config.data_set.folder),
+        site.path(site.config.data_set.labels),
+        unit=campaign.unit,
+        secret=site.secret,
+        label_names=campaign.label_names,
+    )
+
+
+def enrolment(site: Site, node_key: str) -> bytes:
+    """The signed introduction that is handed to the centre by a trusted channel."""
+    document = Enrolment(
+        site=site.config.site.id, name=site.config.site.name, genesis=site.ledger.genesis, node_key=node_key
+    )
+    return close_envelope(ENROLMENT, canonical_bytes(document), site.signer)

@@ -1,0 +1,142 @@
+"""Runs the stock `flower-supernode` of a site: network-facing, with process isolation, without any key of the agent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ldp_client.courier import CourierConfig
+from ldp_client.errors import ConfigurationError
+from ldp_client.processes import (
+    Program,
+    Supervised,
+    flower_environment,
+    flower_program,
+    supervised,
+    wait_for_port,
+)
+
+SECRET_BYTES = 32
+
+
+@dataclass(frozen=True)
+class SuperNodeConfig:
+    """A site's SuperNode: its own folder, the centre's edge, and the key by which the centre knows the node."""
+
+    folder: Path
+    edge: str
+    """host:port"""
+    authority: Path
+    node_key: Path
+    secret: Path
+    port: int
+    """Where its courier reaches it, on loopback. Each SuperNode of one machine needs its own port and folder."""
+    user: str | None = None
+
+
+def create_node_key(path: Path) -> Path:
+    """Make the node's P-384 key pair in OpenSSH format: `path` (0600) and `path.pub`, which the centre registers.
+
+    Returns:
+        The public key's path.
+
+    Raises:
+        ConfigurationError: there is a key already; the centre knows the site by it.
+    """
+    public = path.with_name(path.name + ".pub")
+    key = ec.generate_private_key(ec.SECP384R1())
+    _write_new(
+        path,
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        ),
+        0o600,
+    )
+    public.write_bytes(
+        key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH) + b"\n"
+    )
+    return public
+
+
+def create_secret(path: Path, mode: int = 0o600) -> None:
+    """Make the secret against which a SuperNode gives tasks; with two users, 0640 and a group of the two.
+
+    Raises:
+        ConfigurationError: there is one already.
+    """
+    _write_new(path, secrets.token_bytes(SECRET_BYTES), mode)
+
+
+def supernode_program(config: SuperNodeConfig) -> Program:
+    """The stock command. It never inherits this process's environment, so nothing of the agent's reaches it."""
+    return Program(
+        [
+            flower_program("flower-supernode"),
+            *("--superlink", config.edge),
+            *("--root-certificates", str(config.authority)),
+            *("--auth-supernode-private-key", str(config.node_key)),
+            *("--host", "127.0.0.1"),
+            *("--port", str(config.port)),
+            # With `subprocess`, the default, it would import the code that the server sends.
+            *("--isolation", "process"),
+            *("--superexec-auth-secret-file", str(config.secret)),
+        ],
+        flower_environment(config.folder),
+        config.folder / "supernode.log",
+        config.user,
+    )
+
+
+def courier_program(config: CourierConfig, folder: Path, user: str | None = None) -> Program:
+    """The courier as a program of its own, with its log and Flower's state in `folder`."""
+    return Program(
+        [
+            *(sys.executable, "-m", "ldp_client.courier"),
+            *("--spool", str(config.spool)),
+            *("--supernode", config.supernode),
+            *("--secret", str(config.secret)),
+        ],
+        flower_environment(folder),
+        folder / "courier.log",
+        user,
+    )
+
+
+@contextlib.contextmanager
+def supernode_running(config: SuperNodeConfig) -> Iterator[Supervised]:
+    """Keep a SuperNode running during the block; entered when its courier can reach it.
+
+    Raises:
+        ExchangeError: it does not come up; the message names its log.
+    """
+    program = supernode_program(config)
+    with supervised(program) as node:
+        # A first start that fails is left to the supervisor: the centre may come up later than the site.
+        wait_for_port(config.port, lambda: True, log=program.log)
+        yield node
+
+
+@contextlib.contextmanager
+def courier_running(config: CourierConfig, folder: Path, user: str | None = None) -> Iterator[Supervised]:
+    """Keep a courier running during the block."""
+    with supervised(courier_program(config, folder, user)) as courier:
+        yield courier
+
+
+def _write_new(path: Path, body: bytes, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    except FileExistsError as error:
+        raise ConfigurationError(f"{path} was to be made and is there already; move it away to replace it") from error
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(body)

@@ -1,0 +1,307 @@
+"""Verify a ledger's export offline: `python -m ldp_client.verify FILE...`, with neither torch nor flwr nor a database.
+
+Works on the exports of both sides. What is recomputed, from the bytes alone:
+
+1. chain: every entry's hash, from the genesis entry to the signed checkpoint
+2. signatures: policies and approvals by an officer, campaigns, receipts and the centre's checkpoint by the centre,
+   enrolments and the site's checkpoint by the site
+3. losses: each charge against the mechanism specs of its campaign
+4. approvals: each charge cites one that came before it and stood under the policy in force
+5. budgets: cap * epsilon over all campaigns against the lifetime budget
+6. receipts: the centre acknowledged this history and no other
+
+The keys are those named in the export: compare the printed fingerprints with what you were told by another channel.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ldp_client.errors import ChainError, FormatError, LdpError, VerificationError
+from ldp_client.wire.campaign import Campaign, campaign_id
+from ldp_client.wire.canonical import parse
+from ldp_client.wire.chain import ZERO, link
+from ldp_client.wire.envelope import CAMPAIGN, CHECKPOINT, ENROLMENT, RECEIPT, OneKey, open_envelope
+from ldp_client.wire.exchange import CentralEntry, Checkpoint, Enrolment, Receipt
+from ldp_client.wire.history import SiteHistory
+from ldp_client.wire.signing import fingerprint
+
+MAX_LINE_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What held, for people."""
+
+    side: str
+    party: str
+    key: str
+    sequence: int
+    head: str
+    histories: tuple[SiteHistory, ...]
+    receipts: int
+
+    def lines(self) -> list[str]:
+        """The report."""
+        text = [f"{self.side} ledger of {self.party}: verified. Key fingerprint {self.key}, head {self.head[:16]}"]
+        for history in self.histories:
+            text.append(
+                f"  {history.site}: {history.sequence} entries, {history.sealed} records, {len(history.open)} open "
+                f"charges, {len(history.charged)} campaigns; "
+                f"epsilon per unit at most {history.bound} of {history.budget}"
+            )
+            if history.faults:
+                text.append(f"  {history.site}: {len(history.faults)} entries contradict; their records were refused")
+        text.append(f"  {self.receipts} receipts agree with these entries")
+        return text
+
+
+class _Reader:
+    """The lines of an export, each the canonical JSON that the writer wrote."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        try:
+            with self.path.open("rb") as file:
+                for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 1):
+                    yield number, self._parse(number, line)
+        except OSError as error:
+            raise FormatError(f"{self.path} cannot be read ({error.strerror}); name an export") from error
+
+    @staticmethod
+    def _parse(number: int, line: bytes) -> dict[str, Any]:
+        try:
+            fields = json.loads(line)
+            canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+            if not isinstance(fields, dict) or canonical != line:
+                raise ValueError
+        except (ValueError, RecursionError):
+            raise FormatError(f"line {number} of the export is damaged; ask for the export again") from None
+        return fields
+
+
+def _text(fields: dict[str, Any], name: str, number: int) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise FormatError(f"line {number} of the export has no text field {name!r}")
+    return value
+
+
+def _number(fields: dict[str, Any], name: str, number: int) -> int:
+    value = fields.get(name)
+    if type(value) is not int:
+        raise FormatError(f"line {number} of the export has no whole number {name!r}")
+    return value
+
+
+def _blob(fields: dict[str, Any], number: int) -> bytes:
+    text = _text(fields, "body", number)
+    try:
+        blob = base64.b64decode(text, validate=True)
+    except ValueError:
+        blob = b""
+    if base64.b64encode(blob).decode() != text or not blob:
+        raise FormatError(f"line {number} of the export is damaged; ask for the export again")
+    return blob
+
+
+def _public_key(fields: dict[str, Any], name: str, number: int) -> bytes:
+    try:
+        key = bytes.fromhex(_text(fields, name, number))
+    except ValueError:
+        key = b""
+    if len(key) != 32 or key.hex() != fields[name]:
+        raise FormatError(f"line {number} of the export holds no public key {name!r}")
+    return key
+
+
+def verify_export(path: Path) -> Verified:
+    """Check one export, of a site or of the centre.
+
+    Raises:
+        VerificationError: the first thing that does not hold, by line or entry.
+    """
+    lines = iter(_Reader(path))
+    number, head = next(lines, (1, {}))
+    if head.get("type") != "ledger" or head.get("format") != 1 or head.get("side") not in ("site", "centre"):
+        raise FormatError(f"{path.name} is not a ledger export of a format this version reads (its first line says so)")
+    signing_key = _public_key(head, "signing_key", number)
+    check = _SiteExport(head, signing_key) if head["side"] == "site" else _CentreExport(head, signing_key)
+    closed = False
+    for number, fields in lines:
+        if closed:
+            raise FormatError(f"line {number}: an export ends with its checkpoint")
+        if fields.get("type") == "checkpoint":
+            check.close(_blob(fields, number))
+            closed = True
+        else:
+            check.take(number, fields)
+    if not closed:
+        raise FormatError(f"{path.name} has no checkpoint at its end; it is cut off")
+    return check.verified()
+
+
+class _Export:
+    """What the exports of both sides have in common."""
+
+    def __init__(self, head: dict[str, Any], signing_key: bytes, centre_key: bytes) -> None:
+        self.ledger_id = _text(head, "ledger_id", 1)
+        if len(self.ledger_id) != 64 or any(digit not in "0123456789abcdef" for digit in self.ledger_id):
+            raise FormatError("line 1 of the export holds no ledger id")
+        self.signing_key, self.centre_key = signing_key, centre_key
+        self.campaigns: dict[str, Campaign] = {}
+        self.receipts: list[Receipt] = []
+
+    def take_document(self, number: int, kind: str, body: bytes) -> None:
+        """A document that the centre signed."""
+        centre = OneKey("the centre", self.centre_key)
+        try:
+            if kind == "campaign":
+                campaign = parse(Campaign, open_envelope(body, CAMPAIGN, centre)[1])
+                self.campaigns[campaign_id(campaign)] = campaign
+            elif kind == "receipt":
+                self.receipts.append(parse(Receipt, open_envelope(body, RECEIPT, centre)[1]))
+            else:
+                raise FormatError("a document of an unknown kind")
+        except VerificationError as error:
+            raise VerificationError(f"line {number} of the export ({kind}): {error}") from error
+
+    def check_receipts(self, histories: dict[str, SiteHistory]) -> None:
+        """Each receipt speaks of a place in a history, and has the hash that the history has there."""
+        for receipt in self.receipts:
+            history = histories.get(receipt.site)
+            if history is None or history.ledger_id != receipt.ledger_id:
+                raise ChainError(f"a receipt speaks of another ledger than those exported (site {receipt.site})")
+            if history.heads.get(receipt.sequence) != receipt.head:
+                raise ChainError(
+                    f"site {receipt.site}, entry {receipt.sequence}: the centre's receipt names another history"
+                )
+
+    def check_checkpoint(self, body: bytes, sequence: int, head: str) -> str:
+        """The signed checkpoint stands at the end of the chain; the party that signed."""
+        payload = open_envelope(body, CHECKPOINT, OneKey("the exporting party", self.signing_key))[1]
+        checkpoint = parse(Checkpoint, payload)
+        if (checkpoint.ledger_id, checkpoint.sequence, checkpoint.head) != (self.ledger_id, sequence, head):
+            raise ChainError(
+                f"entry {sequence}: the signed checkpoint stands at entry {checkpoint.sequence} of another history"
+            )
+        return checkpoint.party
+
+
+class _SiteExport(_Export):
+    def __init__(self, head: dict[str, Any], signing_key: bytes) -> None:
+        super().__init__(head, signing_key, _public_key(head, "centre_signing_key", 1))
+        self.history = SiteHistory(_text(head, "site", 1), self.ledger_id, self.campaigns, strict=True)
+        self.party = ""
+
+    def take(self, number: int, fields: dict[str, Any]) -> None:
+        kind = _text(fields, "type", number)
+        if kind == "document":
+            self.take_document(number, _text(fields, "kind", number), _blob(fields, number))
+        elif kind == "entry":
+            sequence = _number(fields, "sequence", number)
+            self.history.add(sequence, _blob(fields, number), _text(fields, "head", number))
+        else:
+            raise FormatError(f"line {number} of the export is of an unknown kind")
+
+    def close(self, checkpoint: bytes) -> None:
+        genesis = self.history.genesis
+        if genesis is None or genesis.signing_key != self.signing_key.hex():
+            raise VerificationError("entry 1: the genesis entry names another signing key than the export")
+        self.check_receipts({self.history.site: self.history})
+        self.party = self.check_checkpoint(checkpoint, self.history.sequence, self.history.head)
+
+    def verified(self) -> Verified:
+        key, history = fingerprint(self.signing_key), self.history
+        return Verified("site", self.party, key, history.sequence, history.head, (history,), len(self.receipts))
+
+
+class _CentreExport(_Export):
+    def __init__(self, head: dict[str, Any], signing_key: bytes) -> None:
+        super().__init__(head, signing_key, signing_key)
+        self.histories: dict[str, SiteHistory] = {}
+        self.entries: list[CentralEntry] = []
+        self.sequence, self.head, self.party = 0, ZERO, ""
+
+    def take(self, number: int, fields: dict[str, Any]) -> None:
+        kind = _text(fields, "type", number)
+        if kind == "document" and _text(fields, "kind", number) == "enrolment":
+            self._enrol(number, _blob(fields, number))
+        elif kind == "document":
+            self.take_document(number, _text(fields, "kind", number), _blob(fields, number))
+        elif kind == "central":
+            self._central(_number(fields, "sequence", number), _blob(fields, number), _text(fields, "head", number))
+        elif kind == "entry":
+            history = self.histories.get(_text(fields, "site", number))
+            if history is None:
+                raise FormatError(f"line {number}: entries of a site that was not enrolled")
+            history.add(_number(fields, "sequence", number), _blob(fields, number), _text(fields, "head", number))
+        else:
+            raise FormatError(f"line {number} of the export is of an unknown kind")
+
+    def _enrol(self, number: int, body: bytes) -> None:
+        try:
+            # Signed by the key that the enrolment itself names: it proves possession, not who it is.
+            payload = body[body.index(b"{") :]
+            genesis = parse(Enrolment, payload).genesis
+            open_envelope(body, ENROLMENT, OneKey("the site", bytes.fromhex(genesis.signing_key)))
+        except (ValueError, VerificationError) as error:
+            raise VerificationError(f"line {number} of the export (enrolment): {error}") from error
+        self.histories[genesis.site] = SiteHistory(genesis.site, genesis.ledger_id, self.campaigns, strict=False)
+
+    def _central(self, sequence: int, body: bytes, head: str) -> None:
+        if sequence != self.sequence + 1 or head != link(self.ledger_id, sequence, self.head, body):
+            raise ChainError(f"central entry {sequence} does not follow the one before it")
+        self.entries.append(parse(CentralEntry, body))
+        self.sequence, self.head = sequence, head
+
+    def close(self, checkpoint: bytes) -> None:
+        refused = {(entry.site, refusal.seal) for entry in self.entries for refusal in entry.refused}
+        for history in self.histories.values():
+            for seal in history.faulty_seals:
+                if (history.site, seal) not in refused:
+                    raise VerificationError(f"site {history.site}, entry {seal}: this record should have been refused")
+        for sequence, entry in enumerate(self.entries, 1):
+            if entry.kind == "campaign":
+                known = entry.reference in self.campaigns
+            else:
+                named = self.histories.get(entry.site or "")
+                known = (
+                    named is not None
+                    and named.ledger_id == entry.ledger_id
+                    and named.heads.get(entry.sequence or 1) == entry.head
+                )
+            if not known:
+                raise ChainError(f"central entry {sequence} names a campaign or a history that is not in the export")
+        self.check_receipts(self.histories)
+        self.party = self.check_checkpoint(checkpoint, self.sequence, self.head)
+
+    def verified(self) -> Verified:
+        key, histories = fingerprint(self.signing_key), tuple(self.histories.values())
+        return Verified("centre", self.party, key, self.sequence, self.head, histories, len(self.receipts))
+
+
+def main(arguments: list[str]) -> int:
+    """Verify each export named; exit 6 at the first fault."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: python -m ldp_client.verify EXPORT...")
+        return 0 if arguments else 2
+    for argument in arguments:
+        try:
+            print("\n".join(verify_export(Path(argument)).lines()))
+        except LdpError as error:
+            print(f"{argument}: NOT verified: {error}", file=sys.stderr)
+            return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

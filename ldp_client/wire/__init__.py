@@ -1,0 +1,1 @@
+"""What crosses the line between a hospital and the centre: canonical bytes, signatures, chains, records."""

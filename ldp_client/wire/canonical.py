@@ -1,0 +1,79 @@
+"""One document, one byte string: what is signed, hashed and compared.
+
+Canonical bytes are UTF-8 JSON with sorted keys, no white space, no floats, and bytes in base64. Parsing accepts exactly
+those bytes: whatever would be written differently (a second spelling, an unknown or a repeated key) is refused, so two
+readers can never see two documents in the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, NewType, TypeVar
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from ldp_client.errors import FormatError
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+SiteId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+CampaignId = NewType("CampaignId", str)
+MAX_DOCUMENT_BYTES = 1 << 20
+
+
+class Wire(BaseModel):
+    """A frozen document that crosses the line or enters a ledger. Fields are added, never removed or redefined."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, ser_json_bytes="base64", val_json_bytes="base64"
+    )
+
+
+AnyWire = TypeVar("AnyWire", bound=Wire)
+
+
+def canonical_bytes(document: Wire) -> bytes:
+    """The document's only byte string."""
+    return json.dumps(
+        document.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def parse(kind: type[AnyWire], body: bytes, *, limit: int = MAX_DOCUMENT_BYTES) -> AnyWire:
+    """Read canonical bytes back.
+
+    Raises:
+        FormatError: too large, not this kind of document, or not its canonical bytes. The text never quotes the input:
+            it may come from a hostile party and may hold what must not be logged.
+    """
+    if len(body) > limit:
+        raise FormatError(f"a {kind.__name__} has at most {limit} bytes; found {len(body)}")
+    try:
+        document = kind.model_validate_json(body)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])[:80]
+        raise FormatError(
+            f"these bytes are no {kind.__name__} that this version can read (first fault at {where or 'the start'!r}); "
+            "ask the sender for the document again, or install the version that wrote it"
+        ) from None
+    except RecursionError:
+        raise FormatError(f"a {kind.__name__} is nested too deeply to be one") from None
+    if canonical_bytes(document) != body:
+        raise FormatError(
+            f"these bytes are a {kind.__name__}, but not its canonical bytes; it was altered or rewritten"
+        )
+    return document
+
+
+def digest(label: str, *parts: bytes) -> str:
+    """SHA-256 over a domain label and length-prefixed parts, in hex: no two lists of parts share an input."""
+    return raw_digest(label, *parts).hex()
+
+
+def raw_digest(label: str, *parts: bytes) -> bytes:
+    """As `digest`, 32 bytes."""
+    state = hashlib.sha256()
+    for part in (label.encode(), *parts):
+        state.update(len(part).to_bytes(8, "big"))
+        state.update(part)
+    return state.digest()

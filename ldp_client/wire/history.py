@@ -1,0 +1,151 @@
+"""What a site's chain says, entry by entry: one reading for the site, the centre's auditor and everybody else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ldp_client.errors import ChainError, LdpError, VerificationError
+from ldp_client.privacy.accountant import bound_per_unit
+from ldp_client.privacy.loss import NOTHING, PrivacyLoss
+from ldp_client.wire.campaign import Approval, Campaign, Policy, policy_id
+from ldp_client.wire.canonical import parse
+from ldp_client.wire.chain import (
+    ZERO,
+    Abandon,
+    ApprovalEntry,
+    Charge,
+    Genesis,
+    LedgerEntry,
+    PolicyEntry,
+    Seal,
+    link,
+    parse_entry,
+)
+from ldp_client.wire.envelope import APPROVAL, POLICY, Keys, open_envelope
+
+
+@dataclass
+class SiteHistory:
+    """Reads a site's entries in order. `campaigns` are those that the reader knows, by id.
+
+    A break in the chain is always refused. An authentic entry that contradicts what came before (a loss that is not
+    the specs', a charge without approval) is refused when `strict`, as a site's own ledger never holds one; otherwise
+    it is noted in `faults`, and in `faulty_seals` the records that hang on it: the centre keeps such entries as
+    evidence, counts them as spent, and must have refused those records.
+    """
+
+    site: str
+    ledger_id: str
+    campaigns: dict[str, Campaign]
+    strict: bool
+    sequence: int = 0
+    head: str = ZERO
+    genesis: Genesis | None = None
+    policy: Policy | None = None
+    approvals: dict[int, tuple[str, str]] = field(default_factory=dict)
+    open: dict[int, str] = field(default_factory=dict)
+    charged: dict[str, int] = field(default_factory=dict)
+    sealed: int = 0
+    faults: dict[int, str] = field(default_factory=dict)
+    faulty_seals: list[int] = field(default_factory=list)
+    heads: dict[int, str] = field(default_factory=dict)
+
+    def add(self, sequence: int, body: bytes, head: str) -> None:
+        """Take the next entry.
+
+        Raises:
+            VerificationError: it does not follow, or says what cannot be; the text names the entry.
+        """
+        try:
+            if sequence != self.sequence + 1:
+                raise ChainError(f"follows entry {self.sequence}")
+            expected = link(self.ledger_id, sequence, self.head, body)
+            if head != expected:
+                raise ChainError("its hash does not match its bytes and the entry before it")
+            entry = parse_entry(body)
+            if (sequence == 1) != isinstance(entry, Genesis):
+                raise ChainError("a ledger begins with its genesis entry and has no other")
+        except VerificationError as error:
+            raise ChainError(f"site {self.site}, entry {sequence}: {error}") from error
+        try:
+            self._interpret(sequence, entry)
+        except LdpError as error:
+            if self.strict:
+                raise VerificationError(f"site {self.site}, entry {sequence}: {error}") from error
+            self.faults[sequence] = str(error)
+        self.sequence, self.head = sequence, head
+        self.heads[sequence] = head
+
+    def _interpret(self, sequence: int, entry: LedgerEntry) -> None:
+        if isinstance(entry, Genesis):
+            if (entry.site, entry.ledger_id) != (self.site, self.ledger_id):
+                raise ChainError("the genesis entry is of another site or ledger")
+            self.genesis = entry
+        elif isinstance(entry, PolicyEntry):
+            policy = parse(Policy, open_envelope(entry.envelope, POLICY, self._officers())[1])
+            if policy.site != self.site or (self.policy and policy.serial <= self.policy.serial):
+                raise VerificationError("the policy is of another site or not newer than the one in force")
+            self.policy = policy
+        elif isinstance(entry, ApprovalEntry):
+            self._approve(sequence, parse(Approval, open_envelope(entry.envelope, APPROVAL, self._officers())[1]))
+        elif isinstance(entry, Charge):
+            self._charge(sequence, entry)
+        else:
+            self._settle(sequence, entry)
+
+    def _officers(self) -> Keys:
+        keys = self.genesis.officer_keys if self.genesis else ()
+        return Keys({f"officer {index}": bytes.fromhex(key) for index, key in enumerate(keys, 1)})
+
+    def _approve(self, sequence: int, approval: Approval) -> None:
+        if (approval.site, approval.ledger_id) != (self.site, self.ledger_id):
+            raise VerificationError("the approval is for another site or ledger")
+        if self.policy is None or approval.policy != policy_id(self.policy):
+            raise VerificationError("the approval was given under another policy than the one in force")
+        self.approvals[sequence] = (approval.campaign, approval.policy)
+
+    def _settle(self, sequence: int, entry: Seal | Abandon) -> None:
+        if isinstance(entry, Seal) and (entry.charge in self.faults or entry.charge not in self.open):
+            self.faulty_seals.append(sequence)
+        if entry.charge not in self.open:
+            raise VerificationError(f"charge {entry.charge} does not exist or was settled before")
+        del self.open[entry.charge]
+        self.sealed += isinstance(entry, Seal)
+
+    def _charge(self, sequence: int, charge: Charge) -> None:
+        # Counted before it is judged: what was charged is spent, whether or not it should have been.
+        self.open[sequence] = charge.campaign
+        self.charged[charge.campaign] = self.charged.get(charge.campaign, 0) + charge.micro_epsilon
+        campaign = self.campaigns.get(charge.campaign)
+        if campaign is None:
+            raise VerificationError(f"the campaign {charge.campaign[:12]} that it was charged for is not in the export")
+        if charge.micro_epsilon != campaign.release.loss.micro_epsilon:
+            raise VerificationError(
+                f"charged epsilon {PrivacyLoss(charge.micro_epsilon)}, the specs cost {campaign.release.loss}"
+            )
+        if self.policy is None or self.approvals.get(charge.approval) != (charge.campaign, policy_id(self.policy)):
+            raise VerificationError(
+                f"entry {charge.approval} is no approval of this campaign under the policy in force"
+            )
+        self.policy.check(campaign)
+        if self.bound > self.policy.lifetime_budget:
+            raise VerificationError(
+                f"the bound per unit over all campaigns is {self.bound}, "
+                f"the lifetime budget {self.policy.lifetime_budget}"
+            )
+
+    @property
+    def bound(self) -> PrivacyLoss:
+        """The most that one unit can have spent: the sum of cap * epsilon over the campaigns charged.
+
+        Of a campaign that the reader does not know it is all that was charged for it.
+        """
+        return bound_per_unit(
+            self.campaigns[name].bound_per_unit if name in self.campaigns else PrivacyLoss(total)
+            for name, total in self.charged.items()
+        )
+
+    @property
+    def budget(self) -> PrivacyLoss:
+        """The lifetime budget per unit of the policy in force."""
+        return self.policy.lifetime_budget if self.policy else NOTHING

@@ -1,0 +1,1 @@
+"""The centre's commands, one file per noun; each is loaded when it is asked for."""

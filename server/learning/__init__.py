@@ -1,0 +1,1 @@
+"""From records to a shared diagnostic classifier; everything here is post-processing of released data."""

@@ -1,0 +1,72 @@
+"""Campaigns that this centre has published, in its own envelope."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select, update
+
+from ldp_client.errors import ConfigurationError
+from ldp_client.wire.campaign import Campaign, campaign_id
+from ldp_client.wire.canonical import canonical_bytes, parse
+from ldp_client.wire.envelope import CAMPAIGN, OneKey, close_envelope, open_envelope
+from ldp_client.wire.exchange import CentralEntry
+from ldp_client.wire.signing import Signer
+from server.store import central, tables
+
+
+def publish(connection: Connection, campaign: Campaign, signer: Signer) -> str:
+    """Sign a campaign and offer it from now on; its id.
+
+    Raises:
+        ConfigurationError: the name was used before. A name stands for one campaign, in every ledger, for good.
+        ParameterError: cap * epsilon is more than any unit can spend.
+    """
+    name = campaign_id(campaign)
+    if connection.execute(select(tables.campaigns).where(tables.campaigns.c.name == campaign.name)).first() is not None:
+        raise ConfigurationError(f"a campaign named {campaign.name} was published before; give this one another name")
+    sequence, _ = central.append(connection, CentralEntry(kind="campaign", reference=name))
+    connection.execute(
+        insert(tables.campaigns).values(
+            campaign=name,
+            name=campaign.name,
+            envelope=close_envelope(CAMPAIGN, canonical_bytes(campaign), signer),
+            unit=campaign.unit,
+            micro_epsilon_per_record=campaign.micro_epsilon_per_record,
+            micro_epsilon_per_unit=campaign.bound_per_unit.micro_epsilon,
+            central_sequence=sequence,
+            open=1,
+        )
+    )
+    return name
+
+
+def close(connection: Connection, campaign: str) -> None:
+    """Offer a campaign no longer. Records that were drawn for it are still taken: their charge is spent.
+
+    Raises:
+        ConfigurationError: no such campaign.
+    """
+    closed = connection.execute(update(tables.campaigns).where(tables.campaigns.c.campaign == campaign).values(open=0))
+    if closed.rowcount == 0:
+        raise ConfigurationError(f"this centre has published no campaign {campaign[:12]}; compare the id")
+
+
+def open_ones(connection: Connection) -> dict[str, bytes]:
+    """The envelopes of the campaigns on offer, by id, in the order of their publication."""
+    columns = tables.campaigns.c
+    query = select(columns.campaign, columns.envelope).where(columns.open == 1).order_by(columns.central_sequence)
+    return {row.campaign: row.envelope for row in connection.execute(query)}
+
+
+def published(connection: Connection, wanted: set[str], centre: OneKey) -> dict[str, Campaign]:
+    """Those of the wanted campaigns that this centre has published, by id; its own signature is checked again.
+
+    Raises:
+        EnvelopeError: a row of the database is not what this centre signed.
+    """
+    found = {}
+    for name in sorted(wanted):
+        query = select(tables.campaigns.c.envelope).where(tables.campaigns.c.campaign == name)
+        envelope = connection.execute(query).scalar_one_or_none()
+        if envelope is not None:
+            found[name] = parse(Campaign, open_envelope(envelope, CAMPAIGN, centre)[1])
+    return found

@@ -1,0 +1,39 @@
+"""The central ledger: one chained line for each site enrolled, campaign published and batch committed."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select, update
+
+from ldp_client.errors import ConfigurationError
+from ldp_client.wire.canonical import canonical_bytes
+from ldp_client.wire.chain import ZERO, link
+from ldp_client.wire.exchange import CentralEntry
+from server.store import tables
+
+
+def begin(connection: Connection, name: str, ledger_id: str) -> None:
+    """The empty ledger of a new centre."""
+    connection.execute(insert(tables.centre).values(one=1, name=name, ledger_id=ledger_id, sequence=0, head=ZERO))
+
+
+def stands_at(connection: Connection) -> tuple[str, int, str]:
+    """(ledger id, sequence, head).
+
+    Raises:
+        ConfigurationError: the database was never initialised.
+    """
+    row = connection.execute(select(tables.centre)).one_or_none()
+    if row is None:
+        raise ConfigurationError("this database holds no centre; make one with `ldp-server init`, or name another URL")
+    return row.ledger_id, row.sequence, row.head
+
+
+def append(connection: Connection, entry: CentralEntry) -> tuple[int, str]:
+    """Chain one more line to the ledger; its sequence and the new head."""
+    row = connection.execute(select(tables.centre).with_for_update()).one()
+    body = canonical_bytes(entry)
+    sequence = row.sequence + 1
+    head = link(row.ledger_id, sequence, row.head, body)
+    connection.execute(insert(tables.central).values(sequence=sequence, body=body, head=head))
+    connection.execute(update(tables.centre).values(sequence=sequence, head=head))
+    return sequence, head

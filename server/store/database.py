@@ -1,0 +1,125 @@
+"""The one door to the database: `transaction()` to write, `snapshot()` to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.resources import files
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from ldp_client.errors import ConfigurationError
+
+LOCK_SECONDS = 30
+_READING = "ldp_reading"
+
+
+class Database:
+    """A database whose tables are up to date. Make one with `open_database`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """All of it is durable when the block ends, or none of it is there.
+
+        One writer at a time in SQLite; in PostgreSQL, rows that must not move are locked with SELECT ... FOR UPDATE.
+        """
+        with self._engine.connect() as connection:
+            with _one_of(connection):
+                yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """One unchanging view of everything, that holds up no writer."""
+        with self._engine.connect().execution_options(**{_READING: True}) as connection:
+            with _one_of(connection):
+                yield connection
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._engine.dispose()
+
+
+@contextmanager
+def _one_of(connection: Connection) -> Iterator[None]:
+    transaction = connection.begin()
+    try:
+        yield
+    except BaseException:
+        # A rollback that fails too (the disk is gone) must not hide what went wrong first.
+        with suppress(SQLAlchemyError):
+            transaction.rollback()
+        raise
+    transaction.commit()
+
+
+def open_database(url: str) -> Database:
+    """Open the database and bring its tables up to date; the migrations come with this package.
+
+    Raises:
+        ConfigurationError: no such kind of database, it cannot be opened, or a newer version has written it. The text
+            never shows a password.
+    """
+    try:
+        parsed = make_url(url)
+        engine = create_engine(parsed)
+    except (ArgumentError, ImportError):
+        # Not chained: the cause quotes the URL, and a URL holds a password.
+        raise ConfigurationError(
+            "the database URL cannot be used; expected sqlite:///FILE, "
+            "or postgresql+psycopg://USER@HOST/NAME with the extra `postgres` installed"
+        ) from None
+    if engine.dialect.name == "sqlite":
+        _use_sqlite_safely(engine)
+    database = Database(engine)
+    shown = parsed.render_as_string(hide_password=True)
+    try:
+        with database.transaction() as connection:
+            _upgrade(connection)
+    except DBAPIError as error:
+        database.close()
+        raise ConfigurationError(
+            f"the database {shown} cannot be opened ({type(error).__name__}); "
+            "check that it exists, that this user may write it and that it is a database"
+        ) from None
+    except CommandError as error:
+        database.close()
+        raise ConfigurationError(
+            f"the tables in {shown} are not of this version; install the version that wrote them, or a later one"
+        ) from error
+    return database
+
+
+def _use_sqlite_safely(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _on_connect(dbapi_connection: Any, _record: Any) -> None:
+        # The driver would begin a transaction of its own at the first INSERT, after balances were already read.
+        dbapi_connection.isolation_level = None
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            f"busy_timeout = {LOCK_SECONDS * 1000}",
+        ):
+            dbapi_connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        reading = connection.get_execution_options().get(_READING, False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    # The option is a template: a % in the installation's path would be read as one.
+    config.set_main_option("script_location", str(files("server.store") / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

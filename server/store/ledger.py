@@ -1,0 +1,274 @@
+"""A site's ledger as the centre holds it: its entries, what they say, and what they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, insert, select, update
+
+from ldp_client.errors import LdpError, PolicyRefusedError
+from ldp_client.privacy.loss import MAX_MICRO_EPSILON, PrivacyLoss
+from ldp_client.wire.campaign import Approval, Campaign, Policy, policy_id
+from ldp_client.wire.canonical import canonical_bytes, parse
+from ldp_client.wire.chain import Abandon, ApprovalEntry, Charge, LedgerEntry, PolicyEntry, Seal
+from ldp_client.wire.envelope import APPROVAL, POLICY, OneKey, open_envelope
+from server.store import campaigns, tables
+from server.store.sites import Site
+from server.store.tables import MAX_INTEGER
+
+
+@dataclass(frozen=True)
+class Paid:
+    """A charge, as far as its record is judged by it.
+
+    `bound` is the most that one unit can have spent by then, this charge included, in millionths of epsilon; `settled`
+    says whether a seal or an abandonment has used the charge.
+    """
+
+    campaign: str
+    approval: int
+    micro_epsilon: int
+    bound: int
+    settled: bool = False
+
+
+@dataclass
+class Total:
+    """One campaign at one site. What it took of one unit is at most `agreed_bound + beyond`, in millionths of epsilon.
+
+    `agreed_bound` is cap * epsilon as soon as one charge costs what the campaign says. Every other charge (the campaign
+    is unknown, or the loss is not its own) might be of the same unit, so it counts in full.
+    """
+
+    charges: int = 0
+    records: int = 0
+    refused: int = 0
+    agreed_bound: int = 0
+    beyond: int = 0
+
+
+@dataclass
+class Account:
+    """What a site's chain says, up to the entry that was followed last. Nothing is in it that is not in the entries."""
+
+    site: Site
+    campaigns: dict[str, Campaign]
+    policies: dict[int, Policy]
+    approvals: dict[int, Approval]
+    charges: dict[int, Paid]
+    totals: dict[str, Total]
+    settlements: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def bound(self) -> int:
+        """The most that one unit can have spent over all campaigns, in millionths of epsilon.
+
+        It saturates where no privacy is left to speak of, so that no hostile sum overflows a column.
+        """
+        return min(sum(total.agreed_bound + total.beyond for total in self.totals.values()), MAX_MICRO_EPSILON)
+
+    def follow(self, sequence: int, entry: LedgerEntry) -> None:
+        """Take in the next entry. What an officer did not sign stays evidence and changes nothing."""
+        match entry:
+            case PolicyEntry():
+                try:
+                    self.policies[sequence] = self._policy(entry, sequence)
+                except LdpError:
+                    return
+            case ApprovalEntry():
+                try:
+                    self.approvals[sequence] = self._approval(entry, sequence)
+                except LdpError:
+                    return
+            case Charge():
+                self._count(sequence, entry)
+            case Abandon():
+                self.settle(sequence, entry.charge)
+            case _:
+                return
+
+    def policy_at(self, sequence: int) -> Policy | None:
+        """The policy in force when entry `sequence` was made."""
+        before = [number for number in self.policies if number < sequence]
+        return self.policies[max(before)] if before else None
+
+    def settle(self, sequence: int, charge: int, *, records: int = 0, refused: int = 0) -> None:
+        """Entry `sequence` uses a charge up. A charge that is unknown or used already is left as it is."""
+        paid = self.charges.get(charge)
+        if paid is not None and not paid.settled:
+            self.charges[charge] = replace(paid, settled=True)
+            self.settlements[charge] = sequence
+            self.totals[paid.campaign].records += records
+            self.totals[paid.campaign].refused += refused
+
+    def _policy(self, entry: PolicyEntry, sequence: int) -> Policy:
+        policy = parse(Policy, open_envelope(entry.envelope, POLICY, self.site.officers)[1])
+        current = self.policy_at(sequence)
+        # A number that no loss can have is refused here, with the policy that has it.
+        PrivacyLoss(max(policy.lifetime_micro_epsilon, policy.max_micro_epsilon_per_record))
+        if policy.site != self.site.site or not (current.serial if current else 0) < policy.serial <= MAX_INTEGER:
+            raise PolicyRefusedError("the policy is another site's, or its serial is not above the one in force")
+        return policy
+
+    def _approval(self, entry: ApprovalEntry, sequence: int) -> Approval:
+        approval = parse(Approval, open_envelope(entry.envelope, APPROVAL, self.site.officers)[1])
+        current = self.policy_at(sequence)
+        if (approval.site, approval.ledger_id) != (self.site.site, self.site.ledger_id):
+            raise PolicyRefusedError("the approval is for another site or ledger")
+        if current is None or approval.policy != policy_id(current):
+            raise PolicyRefusedError("the approval was given under another policy than the one in force")
+        return approval
+
+    def _count(self, sequence: int, charge: Charge) -> None:
+        total = self.totals.setdefault(charge.campaign, Total())
+        total.charges += 1
+        campaign = self.campaigns.get(charge.campaign)
+        if campaign is not None and charge.micro_epsilon == campaign.release.loss.micro_epsilon:
+            total.agreed_bound = campaign.bound_per_unit.micro_epsilon
+        else:
+            total.beyond = min(total.beyond + charge.micro_epsilon, MAX_MICRO_EPSILON)
+        self.charges[sequence] = Paid(charge.campaign, charge.approval, charge.micro_epsilon, self.bound)
+
+
+def read_account(
+    connection: Connection, site: Site, first: int, entries: Sequence[LedgerEntry], centre: OneKey
+) -> Account:
+    """The account as the committed chain leaves it, with the charges and campaigns that the next entries speak of."""
+    cited = {entry.charge for entry in entries if isinstance(entry, Seal | Abandon) and entry.charge < first}
+    charges = _paid(connection, site.site, cited)
+    spoken_of = {entry.campaign for entry in entries if isinstance(entry, Charge)}
+    spoken_of |= {charge.campaign for charge in charges.values()}
+    return Account(
+        site=site,
+        campaigns=campaigns.published(connection, spoken_of, centre),
+        policies={number: parse(Policy, body) for number, body in _bodies(connection, tables.policies, site.site)},
+        approvals={number: parse(Approval, body) for number, body in _bodies(connection, tables.approvals, site.site)},
+        charges=charges,
+        totals=_totals(connection, site.site),
+    )
+
+
+def extend(
+    connection: Connection,
+    account: Account,
+    first: int,
+    entries: Sequence[LedgerEntry],
+    bodies: Sequence[bytes],
+    heads: Sequence[str],
+) -> None:
+    """Write the entries from `first` on that the account has followed, and what they say."""
+    site = account.site.site
+    rows = zip(range(first, first + len(entries)), entries, bodies, heads, strict=True)
+    _insert(
+        connection,
+        tables.entries,
+        [
+            {"site": site, "sequence": sequence, "kind": entry.kind, "body": body, "head": head}
+            for sequence, entry, body, head in rows
+        ],
+    )
+    _insert(
+        connection,
+        tables.policies,
+        [
+            {"site": site, "sequence": sequence, "serial": policy.serial, "body": canonical_bytes(policy)}
+            for sequence, policy in account.policies.items()
+            if sequence >= first
+        ],
+    )
+    _insert(
+        connection,
+        tables.approvals,
+        [
+            {"site": site, "sequence": sequence, "body": canonical_bytes(approval)}
+            for sequence, approval in account.approvals.items()
+            if sequence >= first
+        ],
+    )
+    _insert(
+        connection,
+        tables.charges,
+        [
+            {
+                "site": site,
+                "sequence": sequence,
+                "campaign": paid.campaign,
+                "approval": paid.approval,
+                "micro_epsilon": paid.micro_epsilon,
+                "bound": paid.bound,
+            }
+            for sequence, paid in account.charges.items()
+            if sequence >= first
+        ],
+    )
+    _insert(
+        connection,
+        tables.settlements,
+        [{"site": site, "charge": charge, "sequence": sequence} for charge, sequence in account.settlements.items()],
+    )
+    _write_totals(connection, account)
+    connection.execute(
+        update(tables.sites)
+        .where(tables.sites.c.site == site)
+        .values(sequence=first + len(entries) - 1, head=heads[-1])
+    )
+
+
+def _write_totals(connection: Connection, account: Account) -> None:
+    connection.execute(delete(tables.totals).where(tables.totals.c.site == account.site.site))
+    _insert(
+        connection,
+        tables.totals,
+        [
+            {"site": account.site.site, "campaign": campaign, **asdict(total)}
+            for campaign, total in account.totals.items()
+        ],
+    )
+
+
+def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    # An insert without rows would be an insert of defaults.
+    if rows:
+        connection.execute(insert(table), rows)
+
+
+def _bodies(connection: Connection, table: Table, site: str) -> Iterator[tuple[int, bytes]]:
+    query = select(table.c.sequence, table.c.body).where(table.c.site == site).order_by(table.c.sequence)
+    for row in connection.execute(query):
+        yield row.sequence, row.body
+
+
+def _totals(connection: Connection, site: str) -> dict[str, Total]:
+    rows = connection.execute(select(tables.totals).where(tables.totals.c.site == site))
+    return {row.campaign: Total(row.charges, row.records, row.refused, row.agreed_bound, row.beyond) for row in rows}
+
+
+def _paid(connection: Connection, site: str, cited: set[int]) -> dict[int, Paid]:
+    """Charges of earlier batches, and whether they are settled."""
+    charges, settlements = tables.charges.c, tables.settlements
+    both = tables.charges.outerjoin(
+        settlements, (settlements.c.site == charges.site) & (settlements.c.charge == charges.sequence)
+    )
+    query = (
+        select(
+            charges.sequence,
+            charges.campaign,
+            charges.approval,
+            charges.micro_epsilon,
+            charges.bound,
+            settlements.c.sequence.label("settled"),
+        )
+        .select_from(both)
+        .where(charges.site == site)
+    )
+    found = {}
+    numbers = sorted(cited)
+    # Databases limit how many values one query can name.
+    for start in range(0, len(numbers), 500):
+        for row in connection.execute(query.where(charges.sequence.in_(numbers[start : start + 500]))):
+            found[row.sequence] = Paid(
+                row.campaign, row.approval, row.micro_epsilon, row.bound, row.settled is not None
+            )
+    return found

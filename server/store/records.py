@@ -1,0 +1,53 @@
+"""Records that passed intake, and the codes of those that did not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select, update
+
+from ldp_client.wire.exchange import Refusal
+from server.store import tables
+
+
+@dataclass(frozen=True)
+class Record:
+    """A privatized record as it was sealed: the entry that sealed it, its campaign, its bytes."""
+
+    site: str
+    seal: int
+    campaign: str
+    payload: bytes
+
+
+def store(connection: Connection, site: str, accepted: Sequence[Record], refused: Sequence[Refusal]) -> None:
+    """Keep the records, and the refusals beside them."""
+    if accepted:
+        connection.execute(
+            insert(tables.records),
+            [
+                {"site": site, "seal": record.seal, "campaign": record.campaign, "payload": record.payload}
+                for record in accepted
+            ],
+        )
+    if refused:
+        connection.execute(
+            insert(tables.refusals),
+            [{"site": site, "seal": refusal.seal, "code": str(refusal.code)} for refusal in refused],
+        )
+    columns = tables.sites.c
+    connection.execute(
+        update(tables.sites)
+        .where(columns.site == site)
+        .values(records=columns.records + len(accepted), refused=columns.refused + len(refused))
+    )
+
+
+def of_campaign(connection: Connection, campaign: str) -> Iterator[Record]:
+    """A campaign's records by site and seal, streamed: the order says nothing, because sites shuffle before they draw."""
+    columns = tables.records.c
+    query = select(tables.records).where(columns.campaign == campaign).order_by(columns.site, columns.seal)
+    with connection.execution_options(yield_per=1000).execute(query) as rows:
+        for row in rows:
+            yield Record(row.site, row.seal, row.campaign, row.payload)

@@ -1,0 +1,98 @@
+"""A centre and its sites as real processes on loopback, for the tests marked `processes`."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+
+from ldp_client.courier import CourierConfig
+from ldp_client.processes import Supervised, free_port
+from ldp_client.spool import Inbox, Outbox
+from ldp_client.supernode import (
+    SuperNodeConfig,
+    courier_running,
+    create_node_key,
+    create_secret,
+    supernode_running,
+)
+from server.certificates import create_authority, issue_server_certificate
+from server.edge import EdgeConfig
+from server.superlink import SuperLinkConfig, edge_running, register_supernode, superlink_running
+
+FOLDER_APP = Path(__file__).parent / "folder_app"
+
+
+@dataclass(frozen=True)
+class Centre:
+    root: Path
+    superlink: SuperLinkConfig
+    edge: EdgeConfig
+
+
+@dataclass(frozen=True)
+class Site:
+    name: str
+    node_id: int
+    node_key: Path
+    outbox: Outbox
+    inbox: Inbox
+    node: Supervised
+    courier: Supervised
+
+
+@contextlib.contextmanager
+def centre_running(root: Path) -> Iterator[Centre]:
+    authority = create_authority(root / "tls")
+    superlink = SuperLinkConfig(
+        root / "superlink",
+        free_port(),
+        authority.certificate,
+        issue_server_certificate(authority, root / "tls", "superlink", ["127.0.0.1"]),
+    )
+    with superlink_running(superlink):
+        server = issue_server_certificate(authority, root / "tls", "edge", ["127.0.0.1", "localhost"])
+        edge = EdgeConfig(
+            "127.0.0.1", free_port(), server.certificate, server.key, superlink.address, authority.certificate
+        )
+        with edge_running(edge, root / "edge"):
+            yield Centre(root, superlink, edge)
+
+
+@contextlib.contextmanager
+def site_running(centre: Centre, name: str) -> Iterator[Site]:
+    folder = centre.root / name
+    public = create_node_key(folder / "node")
+    pem = serialization.load_ssh_public_key(public.read_bytes()).public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    (centre.root / "folder" / "keys").mkdir(parents=True, exist_ok=True)
+    (centre.root / "folder" / "keys" / name).write_bytes(pem)
+    node_id = register_supernode(centre.superlink, public, name)
+    create_secret(folder / "secret")
+    outbox, inbox = Outbox(folder / "spool"), Inbox(folder / "spool")
+    outbox.create()
+    inbox.create()
+    node = SuperNodeConfig(
+        folder / "supernode",
+        f"127.0.0.1:{centre.edge.port}",
+        centre.edge.authority,
+        folder / "node",
+        folder / "secret",
+        free_port(),
+    )
+    courier = CourierConfig(folder / "spool", f"127.0.0.1:{node.port}", folder / "secret")
+    with supernode_running(node) as supervised, courier_running(courier, folder / "courier") as courier_process:
+        yield Site(name, node_id, folder / "node", outbox, inbox, supervised, courier_process)
+
+
+def until(condition: Callable[[], bool], what: str, timeout_seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_seconds:g} s: {what}")
+        time.sleep(0.1)

@@ -1,0 +1,232 @@
+"""Pretraining: repeatable, all or nothing, on public images only."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+from ldp_client.errors import ConfigurationError, ParameterError
+from ldp_client.flow.encoder import CARD_FILE, WEIGHTS_FILE, Encoder, EncoderCard, shipped
+from ldp_client.flow.glow import Shape
+from server.cli.encoder import app
+from server.learning.pretrain import Origin, Progress, Recipe, pretrain, refit_bottleneck
+from server.learning.public_subset import public_indices
+
+RECIPE = Recipe(
+    Shape(size=8, levels=2, steps=1, width=8),
+    content=6,
+    training_steps=60,
+    batch=16,
+    warmup_steps=10,
+    validate_every=20,
+    threads=1,
+)
+ORIGIN = Origin("small", "blobs", "a generator", "ldp-server encoder train")
+
+
+def blobs(count: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Images (count, 6, 6) of one bright spot each: easy to compress."""
+    rng = np.random.default_rng(seed)
+    centres = rng.uniform(1, 5, (count, 2, 1, 1))
+    rows, columns = np.mgrid[:6, :6]
+    distance = (rows - centres[:, 0]) ** 2 + (columns - centres[:, 1]) ** 2
+    images: NDArray[np.uint8] = (230 * np.exp(-distance / 6) + rng.integers(0, 8, (count, 6, 6))).astype(np.uint8)
+    return images
+
+
+def ignore(_: Progress) -> None:
+    """Nobody watches."""
+
+
+def train(folder: Path, recipe: Recipe = RECIPE) -> EncoderCard:
+    return pretrain(blobs(64), blobs(16, seed=1), recipe, ORIGIN, folder, ignore)
+
+
+def test_training_lowers_the_held_out_bits_and_keeps_the_best(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    card = pretrain(blobs(64), blobs(16, seed=1), RECIPE, ORIGIN, tmp_path / "e", seen.append)
+    measured = [state.bits_per_dim for state in seen if state.bits_per_dim is not None]
+    assert [state.step for state in seen] == list(range(1, 61))
+    assert len(measured) == 3
+    assert measured[-1] < measured[0]
+    assert card.bits_per_dim == f"{min(measured):.4f}"
+
+
+def test_the_bundle_loads_and_its_card_says_where_it_comes_from(tmp_path: Path) -> None:
+    card = train(tmp_path / "e")
+    encoder = Encoder.load(tmp_path / "e")
+    assert encoder.card == card
+    assert (card.name, card.data_family, card.source, card.command) == tuple(vars(ORIGIN).values())
+    assert (card.training_images, card.held_out_images, card.content, card.size) == (64, 16, 6, 8)
+
+
+def test_the_bottleneck_is_white_over_all_public_images(tmp_path: Path) -> None:
+    train(tmp_path / "e")
+    encoder = Encoder.load(tmp_path / "e")
+    public = np.concatenate((blobs(64), blobs(16, seed=1)))
+    coordinates = encoder.encode(torch.stack([encoder.prepare(image) for image in public]))
+    np.testing.assert_allclose(coordinates.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(np.cov(coordinates, rowvar=False, bias=True), np.eye(2), atol=1e-2)
+
+
+def test_the_same_command_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
+    state = torch.get_rng_state()
+    first, second = train(tmp_path / "a"), train(tmp_path / "b")
+    assert first.digest == second.digest
+    assert (tmp_path / "a" / WEIGHTS_FILE).read_bytes() == (tmp_path / "b" / WEIGHTS_FILE).read_bytes()
+    assert train(tmp_path / "c", replace(RECIPE, seed=1)).digest != first.digest
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_training_leaves_torch_as_it_was(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    train(tmp_path / "e", replace(RECIPE, threads=threads + 1, training_steps=1))
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_an_existing_folder_is_never_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"asked to write an encoder to '.*', which exists; name a new folder"):
+        train(tmp_path)
+    train(tmp_path / "e", replace(RECIPE, training_steps=1))
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(ConfigurationError, match=r"asked to write an encoder to 'copy', which exists"):
+        refit_bottleneck(tmp_path / "e", blobs(20), 2, "again", tmp_path / "copy")
+
+
+def test_a_failure_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Encoder, "load", fail)
+    with pytest.raises(OSError, match="the disk is full"):
+        train(tmp_path / "e", replace(RECIPE, training_steps=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("images", "held_out"), [(15, 4), (16, 0)])
+def test_too_few_images_are_refused(tmp_path: Path, images: int, held_out: int) -> None:
+    with pytest.raises(ParameterError, match=rf"train on {images} images in batches of 16, with {held_out} held out"):
+        pretrain(blobs(images), blobs(held_out), RECIPE, ORIGIN, tmp_path / "e", ignore)
+
+
+def test_another_bottleneck_keeps_the_flow(tmp_path: Path) -> None:
+    before = train(tmp_path / "e", replace(RECIPE, training_steps=5))
+    after = refit_bottleneck(tmp_path / "e", blobs(40), 5, "fit-bottleneck", tmp_path / "five")
+    assert after.digest != before.digest
+    old, new = Encoder.load(tmp_path / "e"), Encoder.load(tmp_path / "five")
+    images = torch.stack([old.prepare(image) for image in blobs(3)])
+    np.testing.assert_array_equal(old.log_scale_map(images), new.log_scale_map(images))
+    assert new.encode(images).shape == (3, 5)
+
+
+class TestPublicSubset:
+    """Which images are public."""
+
+    def test_it_does_not_depend_on_the_order_of_the_file(self) -> None:
+        images = blobs(50)
+        order = np.random.default_rng(3).permutation(50)
+        first = {images[i].tobytes() for i in public_indices(images, 20)}
+        again = {images[order][i].tobytes() for i in public_indices(images[order], 20)}
+        assert first == again
+        assert len(first) == 20
+
+    def test_it_does_not_depend_on_the_memory_layout(self) -> None:
+        images = blobs(30)
+        fortran = np.asfortranarray(images)
+        assert public_indices(images, 10).tolist() == public_indices(fortran, 10).tolist()
+
+    def test_copies_of_an_image_keep_their_order_and_stay_on_one_side(self) -> None:
+        images = blobs(10)
+        last = public_indices(images, 4)[-1]
+        doubled = np.concatenate((images, images[last : last + 1]))
+        chosen = public_indices(doubled, 4).tolist()
+        assert chosen[-2:] == [last, 10]
+        assert len(chosen) == 5
+
+    @pytest.mark.parametrize("count", [0, 11])
+    def test_an_impossible_count_is_refused(self, count: int) -> None:
+        with pytest.raises(ParameterError, match=rf"asked for {count} public images of an array \(10, 6, 6\) uint8"):
+            public_indices(blobs(10), count)
+
+    def test_other_arrays_are_refused(self) -> None:
+        with pytest.raises(ParameterError, match=r"float64; give \(N, H, W\) of uint8"):
+            public_indices(blobs(10).astype(float), 2)
+
+
+class TestCommands:
+    """`ldp-server encoder`, without a terminal."""
+
+    OPTIONS = (
+        "--name small --family blobs --source 'a generator' --key images --public 60 --held-out 20 --content 6 "
+        "--size 8 --levels 2 --steps 1 --width 8 --training-steps 10 --batch 16 --threads 1"
+    )
+
+    @pytest.fixture
+    def data(self, tmp_path: Path) -> Path:
+        np.savez(tmp_path / "blobs.npz", images=blobs(80))
+        return tmp_path / "blobs.npz"
+
+    def test_train_writes_a_bundle_whose_command_repeats_it(self, tmp_path: Path, data: Path) -> None:
+        runner = CliRunner()
+        words = ["train", "--data", str(data), "--out", str(tmp_path / "e"), *shlex.split(self.OPTIONS)]
+        first = runner.invoke(app, [*words, "--format", "json"])
+        assert first.exit_code == 0
+        card = json.loads(first.stdout)
+        assert card["digest"] == Encoder.load(tmp_path / "e").digest
+        assert "step 10 of 10" in first.stderr
+
+        program, noun, *again = shlex.split(card["command"])
+        assert (program, noun) == ("ldp-server", "encoder")
+        assert str(tmp_path) not in card["command"]
+        again[again.index("--data") + 1] = str(data)
+        (tmp_path / "elsewhere").mkdir()
+        again[again.index("--out") + 1] = str(tmp_path / "elsewhere" / "e")
+        second = runner.invoke(app, [*again, "--format", "json"])
+        assert json.loads(second.stdout) == card
+
+    def test_card_prints_the_whole_digest(self) -> None:
+        result = CliRunner().invoke(app, ["card", str(shipped())])
+        printed = re.sub(r"[^0-9a-f]", "", result.stdout.split("schema_version")[0].removeprefix(" digest"))
+        assert printed == Encoder.load(shipped()).digest
+
+    def test_fit_bottleneck_adds_its_command_to_the_card(self, tmp_path: Path, data: Path) -> None:
+        train(tmp_path / "e", replace(RECIPE, training_steps=1))
+        words = f"fit-bottleneck {tmp_path / 'e'} --data {data} --key images --dimension 3 --out {tmp_path / 'three'}"
+        result = CliRunner().invoke(app, [*words.split(), "--format", "json"])
+        assert json.loads(result.stdout)["dimension"] == 3
+        assert json.loads((tmp_path / "three" / CARD_FILE).read_text())["command"] == (
+            "ldp-server encoder train && "
+            "ldp-server encoder fit-bottleneck e --data blobs.npz --out three --dimension 3 --key images"
+        )
+
+    @pytest.mark.parametrize("name", ["blobs.npz", "absent.npz"])
+    def test_images_that_are_not_there_are_refused(self, tmp_path: Path, data: Path, name: str) -> None:
+        words = ["train", "--data", str(tmp_path / name), "--out", str(tmp_path / "e"), *shlex.split(self.OPTIONS)]
+        words[words.index("images")] = "pictures"
+        result = CliRunner().invoke(app, words)
+        assert isinstance(result.exception, ConfigurationError)
+        assert str(result.exception).startswith(f"asked for public images in '{name}'; give an .npz with an array")
+
+    def test_arrays_that_are_not_images_are_refused(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "flat.npz", images=np.zeros((4, 4)))
+        words = ["train", "--data", str(tmp_path / "flat.npz"), "--out", "e", *shlex.split(self.OPTIONS)]
+        result = CliRunner().invoke(app, words)
+        assert isinstance(result.exception, ConfigurationError)
+        assert str(result.exception) == "'flat.npz' holds (4, 4) float64; give (N, H, W) of uint8"
+
+    def test_holding_out_everything_is_refused(self, tmp_path: Path, data: Path) -> None:
+        words = ["train", "--data", str(data), "--out", str(tmp_path / "e"), *shlex.split(self.OPTIONS)]
+        words[words.index("--held-out") + 1] = "60"
+        result = CliRunner().invoke(app, words)
+        assert isinstance(result.exception, ConfigurationError)
+        assert str(result.exception) == "asked to hold out 60 of 60 images; keep some on both sides"
