@@ -40,6 +40,7 @@ class Agent:
     encoder: Encoder | None = None
     released: dict[str, Released] = field(default_factory=dict)
     _nonce: str | None = None
+    _told: set[str] = field(default_factory=set)
 
     def step(self) -> SiteCode:
         """Read the mail, release what is approved and witnessed, lay out what may go; what the site says of itself."""
@@ -47,7 +48,11 @@ class Agent:
         due = [] if mail.conflict else self._due()
         if due and self._witnessed(mail):
             for campaign in due:
-                self._release(campaign)
+                try:
+                    self._release(campaign)
+                except LdpError as refusal:
+                    # One campaign that cannot be released does not stop the others, nor what is sealed already.
+                    self._tell(refusal)
             due = []
         if due and self._nonce is None:
             self._nonce = self.source(32).hex()
@@ -58,7 +63,7 @@ class Agent:
         return desk.lay_out(self.site, mail, code, self._nonce).code
 
     def run(self, stop: threading.Event, interval_seconds: float = 1.0) -> None:
-        """Step until told to stop. A refusal is logged by its code and the loop goes on."""
+        """Step until told to stop. A refusal is logged and the loop goes on."""
         before: SiteCode | None = None
         while not stop.is_set():
             try:
@@ -67,7 +72,7 @@ class Agent:
                     log.info("site is %s", code.value)
                 before = code
             except LdpError as refusal:
-                log.error("%s", refusal)
+                self._tell(refusal)
                 before = None
             stop.wait(interval_seconds)
 
@@ -79,10 +84,16 @@ class Agent:
                 try:
                     self.site.ledger.standing_approval(campaign, self.today().isoformat())
                 except LdpError as refusal:
-                    log.warning("%s", refusal)
+                    self._tell(refusal)
                 else:
                     due.append(campaign)
         return due
+
+    def _tell(self, refusal: LdpError) -> None:
+        """Log a refusal once: it stands at every step until somebody acts."""
+        if str(refusal) not in self._told:
+            log.warning("%s", refusal)
+            self._told.add(str(refusal))
 
     def _witnessed(self, mail: desk.Mail) -> bool:
         """Whether the centre answered our nonce; a nonce serves once."""

@@ -87,7 +87,10 @@ def _apply_environment(data: dict[str, Any], kind: type[BaseModel], environment:
         prefix = f"LDP_{section.upper()}__"
         for name, value in environment.items():
             if name.startswith(prefix):
-                data.setdefault(section, {})[name.removeprefix(prefix).lower()] = value
+                values = data.setdefault(section, {})
+                # A section that is no table is reported as such by the check that follows.
+                if isinstance(values, dict):
+                    values[name.removeprefix(prefix).lower()] = value
 
 
 def _first_fault(error: ValidationError, kind: type[BaseModel]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ldp_client.errors import VerificationError
+from ldp_client.errors import SignerError, VerificationError
 from ldp_client.site import Site
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.canonical import AnyWire, canonical_bytes, parse
@@ -50,16 +50,17 @@ def read_mail(site: Site) -> Mail:
                 site.ledger.file_document("campaign", campaign_id(campaign), document.body)
             elif document.kind == "receipt":
                 receipt = _opened(site, document, RECEIPT, Receipt)
-                conflict = conflict or _contradiction(site, receipt)
-                if _contradiction(site, receipt) is None:
+                found = _contradiction(site, receipt)
+                if found is None:
                     site.ledger.file_document("receipt", receipt.header, document.body, receipt.sequence)
+                conflict = conflict or found
             elif document.kind == "witness":
                 witness = _opened(site, document, WITNESS, Witness)
                 conflict = conflict or _contradiction(site, witness)
                 witnesses.append(witness)
             elif document.kind == "grant":
                 grant = _opened(site, document, GRANT, Grant)
-                if _contradiction_of_identity(site, grant) is None:
+                if grant.ledger_id == site.ledger.genesis.ledger_id:
                     granted.add(grant.header)
         except VerificationError:
             continue
@@ -68,18 +69,16 @@ def read_mail(site: Site) -> Mail:
 
 def _opened(site: Site, document: Document, payload_type: str, kind: type[AnyWire]) -> AnyWire:
     centre = OneKey("the centre", bytes.fromhex(site.centre.signing_key))
-    return parse(kind, open_envelope(document.body, payload_type, centre)[1])
-
-
-def _contradiction_of_identity(site: Site, document: Receipt | Witness | Grant) -> SiteCode | None:
-    genesis = site.ledger.genesis
-    return None if (document.site, document.ledger_id) == (genesis.site, genesis.ledger_id) else SiteCode.CLONE
+    opened = parse(kind, open_envelope(document.body, payload_type, centre)[1])
+    if isinstance(opened, Receipt | Witness | Grant) and opened.site != site.ledger.genesis.site:
+        # Or a courier could stop this site with what the centre wrote to another.
+        raise SignerError(f"the document is for site {opened.site}; this is {site.ledger.genesis.site}")
+    return opened
 
 
 def _contradiction(site: Site, document: Receipt | Witness) -> SiteCode | None:
-    identity = _contradiction_of_identity(site, document)
-    if identity is not None:
-        return identity
+    if document.ledger_id != site.ledger.genesis.ledger_id:
+        return SiteCode.CLONE
     return None if site.ledger.head_at(document.sequence) == document.head else SiteCode.ROLLBACK
 
 

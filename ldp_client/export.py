@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ldp_client.errors import ConfigurationError
 from ldp_client.site import Site
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.envelope import CHECKPOINT, close_envelope
@@ -17,9 +18,16 @@ def write_export(site: Site, path: Path) -> int:
     """Write every entry and every document filed, and close with a signed checkpoint; the number of entries.
 
     Openings of subject commitments are not written: they say who is who.
+
+    Raises:
+        ConfigurationError: the file exists already or cannot be written.
     """
     head, count = site.ledger.head(), 0
-    with path.open("w", encoding="utf-8") as file:
+    try:
+        file = path.open("x", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
+    with file:
 
         def line(**fields: Any) -> None:
             file.write(json.dumps(fields, sort_keys=True, separators=(",", ":")) + "\n")

@@ -8,6 +8,7 @@ from ldp_client.imaging.dataset import DataSet
 from ldp_client.ledger.store import SiteLedger
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.wire.campaign import Campaign, Plan, Policy, campaign_id, policy_id
+from ldp_client.wire.canonical import canonical_bytes, digest
 
 
 def make_plan(campaign: Campaign, policy: Policy, data_set: DataSet, ledger: SiteLedger) -> Plan:
@@ -36,6 +37,18 @@ def make_plan(campaign: Campaign, policy: Policy, data_set: DataSet, ledger: Sit
         micro_epsilon_per_record=campaign.micro_epsilon_per_record,
         bound_micro_epsilon_per_unit=campaign.bound_per_unit.micro_epsilon,
     )
+
+
+def file_plan(plan: Plan, ledger: SiteLedger, salt: bytes) -> str:
+    """Keep the plan at the site; return the digest that an approval cites, which hides it.
+
+    A bare digest of a few small counts could be tried out by whoever sees it, and the approval leaves the site:
+    `salt` is 32 fresh random bytes that stay here, before the plan's canonical bytes.
+    """
+    body = salt + canonical_bytes(plan)
+    commitment = digest("ldp-glow/plan", body)
+    ledger.file_document("plan", commitment, body)
+    return commitment
 
 
 def lines(plan: Plan, campaign: Campaign) -> list[str]:

@@ -27,6 +27,7 @@ from ldp_client.ledger.store import ChargeRequest, OpenCharge, SiteLedger
 from ldp_client.privacy.clipping import Clipped, clip, to_grid
 from ldp_client.privacy.labels import joint_vector
 from ldp_client.privacy.laplace import DiscreteLaplace
+from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.noise import ByteSource, shuffled
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.record import pack
@@ -74,18 +75,17 @@ def release(
             f"the campaign names the encoder {campaign.encoder[:12]}; the one installed is {encoder.digest[:12]}. "
             "Install that bundle and name it in agent.toml"
         )
-    ledger.standing_approval(campaign, today().isoformat())
+    budget = ledger.standing_approval(campaign, today().isoformat()).policy.lifetime_budget
     paid = {charge.xray: charge for charge in ledger.open_charges(campaign_id(campaign))}
-    work, waiting = _work_list(campaign, data_set, ledger, set(paid), late_batch)
+    work = _work_list(campaign, data_set, ledger, paid, budget, source, late_batch)
     mechanism = DiscreteLaplace(campaign.release.laplace)
-    sealed = left_out = quarantined = done = 0
+    queue = iter(work.items)
+    sealed = refused = 0
 
-    # The order of files tells labels and patients apart: shuffle all of the work, not each chunk of it.
-    for items in _chunks([work[index] for index in shuffled(len(work), source)], chunk):
-        # (1) Pixels and label come into memory; what cannot be read is set aside and costs nothing.
-        xrays = _read(data_set, items)
+    # (1) Pixels and label come into memory; what cannot be read is set aside and costs nothing.
+    while xrays := _read(data_set, queue, chunk):
         # (2) The same code prepared the public images that trained the encoder.
-        images = _prepare(encoder, xrays)
+        images = _prepare(encoder, xrays)  # (N, 1, H, W)
         # (3) The frozen public GLOW and its bottleneck: floats, and the last that are not integers.
         outputs = encoder.encode(images)  # (N, k)
         # (4) X-ray and label as one vector on the integer grid, inside the ball whatever the floats were.
@@ -101,46 +101,67 @@ def release(
         ledger.seal([(charge, payload) for charge, payload in zip(_present(charges), payloads, strict=True)])
 
         sealed += len(admitted)
-        left_out += len(xrays) - len(admitted)
-        quarantined += len(items) - len(xrays)
-        done += len(items)
-        progress(done, len(work))
-    return Released(sealed, left_out, quarantined, waiting)
+        refused += len(xrays) - len(admitted)
+        progress(sealed + refused, len(work.items))
+    return Released(sealed, work.left_out + refused, len(work.items) - sealed - refused, work.waiting)
+
+
+@dataclass(frozen=True)
+class _Work:
+    items: list[Item]
+    left_out: int
+    waiting: int
 
 
 def _work_list(
-    campaign: Campaign, data_set: DataSet, ledger: SiteLedger, paid: set[bytes], late_batch: int
-) -> tuple[list[Item], int]:
-    """The X-rays to draw for, and how many late arrivals must wait for company."""
+    campaign: Campaign,
+    data_set: DataSet,
+    ledger: SiteLedger,
+    paid: dict[bytes, OpenCharge],
+    budget: PrivacyLoss,
+    source: ByteSource,
+    late_batch: int,
+) -> _Work:
+    """The X-rays to draw for, in an order drawn by lot, and how many are left out or must wait for company."""
     charged = ledger.charged_xrays(campaign_id(campaign))
-    resumed = [item for item in data_set.items if item.identity in paid]
-    fresh = [item for item in data_set.items if item.identity not in charged]
-    if charged - paid and len(fresh) < late_batch:
-        return resumed, len(fresh)
-    return resumed + fresh, 0
+    todo = [item for item in data_set.items if item.identity in paid or item.identity not in charged]
+    # The order of files tells labels and patients apart: shuffle all of the work, not each chunk of it.
+    lot = [todo[index] for index in shuffled(len(todo), source)]
+    # Whose cap or budget is full is left out here, not at its charge: a chunk with gaps would tell the centre how many
+    # X-rays the units have. The charge checks again.
+    room: dict[bytes, int] = {}
+    items: list[Item] = []
+    for item in lot:
+        if item.identity not in paid:
+            left = room[item.patient] if item.patient in room else ledger.room(campaign, item.patient, budget)
+            room[item.patient] = left - 1
+            if left <= 0:
+                continue
+        items.append(item)
+    resumed = [item for item in items if item.identity in paid]
+    late = len(items) - len(resumed)
+    if charged - paid.keys() and late < late_batch:
+        return _Work(resumed, len(lot) - len(items), late)
+    return _Work(items, len(lot) - len(items), 0)
 
 
-def _chunks(items: list[Item], size: int) -> Iterator[list[Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _read(data_set: DataSet, items: list[Item]) -> list[tuple[Item, XRay]]:
-    xrays = []
-    for item in items:
+def _read(data_set: DataSet, queue: Iterator[Item], chunk: int) -> list[tuple[Item, XRay]]:
+    """The next X-rays that can be read: a whole chunk while there are enough, so that no gap tells of the others."""
+    xrays: list[tuple[Item, XRay]] = []
+    for item in queue:
         try:
             xrays.append((item, data_set.read(item)))
         except QuarantinedError:
             continue
+        if len(xrays) == chunk:
+            break
     return xrays
 
 
 def _prepare(encoder: Encoder, xrays: list[tuple[Item, XRay]]) -> torch.Tensor:
-    if not xrays:
-        return torch.zeros((0, 1, encoder.size, encoder.size))
     return torch.stack(
         [encoder.prepare(xray.pixels, inverted=xray.inverted, window=xray.window, bits=xray.bits) for _, xray in xrays]
-    )  # (N, 1, H, W)
+    )
 
 
 def _clip(campaign: Campaign, outputs: np.ndarray, xrays: list[tuple[Item, XRay]]) -> Clipped:

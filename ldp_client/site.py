@@ -8,11 +8,14 @@ spool/            outbox (the agent writes), inbox (the courier writes)
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ldp_client.config import AgentConfig, read_toml
+from pydantic import ValidationError
+
+from ldp_client.config import AgentConfig, SiteSection, read_toml
 from ldp_client.errors import ConfigurationError, FormatError
 from ldp_client.imaging.dataset import DataSet, read_dataset
 from ldp_client.ledger.store import SiteLedger
@@ -70,8 +73,15 @@ def create_site(folder: Path, site: str, name: str, officer_keys: tuple[bytes, .
     """A new site: keys, an empty ledger with its genesis entry, a spool, an agent.toml to edit.
 
     Raises:
-        ConfigurationError: the folder already holds a site, or there is no officer.
+        ConfigurationError: the folder already holds a site, the id or the name cannot be one, or there is no officer.
     """
+    try:
+        SiteSection(id=site, name=name)
+    except ValidationError:
+        raise ConfigurationError(
+            "a site's id is up to 63 of a-z, 0-9 and hyphens, its name 1 to 100 characters; "
+            f"found {site!r} and {name!r}"
+        ) from None
     if not officer_keys:
         raise ConfigurationError(
             "a site needs at least one officer's public key; make one with `ldp-client officer key`"
@@ -90,9 +100,11 @@ def create_site(folder: Path, site: str, name: str, officer_keys: tuple[bytes, .
         secret_commitment=digest(COMMITMENT_LABEL, secret),
     )
     SiteLedger.create(folder / "ledger.sqlite3", genesis).close()
-    toml_name = name.replace("\\", "\\\\").replace('"', '\\"')
+    # What JSON escapes in a text, TOML reads the same way.
+    toml_name = json.dumps(name, ensure_ascii=False)
     (folder / "agent.toml").write_text(
-        f'[site]\nid = "{site}"\nname = "{toml_name}"\n\n[data_set]\nfolder = "xrays"\nlabels = "xrays/labels.csv"\n'
+        f'[site]\nid = "{site}"\nname = {toml_name}\n\n[data_set]\nfolder = "xrays"\nlabels = "xrays/labels.csv"\n',
+        encoding="utf-8",
     )
     return open_site(folder)
 
@@ -122,7 +134,7 @@ def open_site(folder: Path) -> Site:
         ledger.close()
         raise
     spool = folder / "spool"
-    return Site(folder, config, ledger, signer, secret, Outbox(spool / "outbox"), Inbox(spool / "inbox"))
+    return Site(folder, config, ledger, signer, secret, Outbox(spool), Inbox(spool))
 
 
 def data_set(site: Site, campaign: Campaign) -> DataSet:

@@ -81,15 +81,15 @@ def supernode_program(config: SuperNodeConfig) -> Program:
         [
             flower_program("flower-supernode"),
             *("--superlink", config.edge),
-            *("--root-certificates", str(config.authority)),
-            *("--auth-supernode-private-key", str(config.node_key)),
+            *("--root-certificates", str(config.authority.resolve())),
+            *("--auth-supernode-private-key", str(config.node_key.resolve())),
             *("--host", "127.0.0.1"),
             *("--port", str(config.port)),
             # With `subprocess`, the default, it would import the code that the server sends.
             *("--isolation", "process"),
-            *("--superexec-auth-secret-file", str(config.secret)),
+            *("--superexec-auth-secret-file", str(config.secret.resolve())),
         ],
-        flower_environment(config.folder),
+        flower_environment(config.folder.resolve()),
         config.folder / "supernode.log",
         config.user,
     )
@@ -100,11 +100,11 @@ def courier_program(config: CourierConfig, folder: Path, user: str | None = None
     return Program(
         [
             *(sys.executable, "-m", "ldp_client.courier"),
-            *("--spool", str(config.spool)),
+            *("--spool", str(config.spool.resolve())),
             *("--supernode", config.supernode),
-            *("--secret", str(config.secret)),
+            *("--secret", str(config.secret.resolve())),
         ],
-        flower_environment(folder),
+        flower_environment(folder.resolve()),
         folder / "courier.log",
         user,
     )

@@ -27,7 +27,15 @@ from ldp_client.errors import ChainError, FormatError, LdpError, VerificationErr
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import ZERO, link
-from ldp_client.wire.envelope import CAMPAIGN, CHECKPOINT, ENROLMENT, RECEIPT, OneKey, open_envelope
+from ldp_client.wire.envelope import (
+    CAMPAIGN,
+    CHECKPOINT,
+    ENROLMENT,
+    RECEIPT,
+    OneKey,
+    open_envelope,
+    open_introduction,
+)
 from ldp_client.wire.exchange import CentralEntry, Checkpoint, Enrolment, Receipt
 from ldp_client.wire.history import SiteHistory
 from ldp_client.wire.signing import fingerprint
@@ -132,7 +140,7 @@ def verify_export(path: Path) -> Verified:
     lines = iter(_Reader(path))
     number, head = next(lines, (1, {}))
     if head.get("type") != "ledger" or head.get("format") != 1 or head.get("side") not in ("site", "centre"):
-        raise FormatError(f"{path.name} is not a ledger export of a format this version reads (its first line says so)")
+        raise FormatError(f"line 1: {path.name} is not a ledger export of a format that this version reads")
     signing_key = _public_key(head, "signing_key", number)
     check = _SiteExport(head, signing_key) if head["side"] == "site" else _CentreExport(head, signing_key)
     closed = False
@@ -140,7 +148,7 @@ def verify_export(path: Path) -> Verified:
         if closed:
             raise FormatError(f"line {number}: an export ends with its checkpoint")
         if fields.get("type") == "checkpoint":
-            check.close(_blob(fields, number))
+            check.close(number, _blob(fields, number))
             closed = True
         else:
             check.take(number, fields)
@@ -185,10 +193,13 @@ class _Export:
                     f"site {receipt.site}, entry {receipt.sequence}: the centre's receipt names another history"
                 )
 
-    def check_checkpoint(self, body: bytes, sequence: int, head: str) -> str:
+    def check_checkpoint(self, number: int, body: bytes, sequence: int, head: str) -> str:
         """The signed checkpoint stands at the end of the chain; the party that signed."""
-        payload = open_envelope(body, CHECKPOINT, OneKey("the exporting party", self.signing_key))[1]
-        checkpoint = parse(Checkpoint, payload)
+        try:
+            payload = open_envelope(body, CHECKPOINT, OneKey("the exporting party", self.signing_key))[1]
+            checkpoint = parse(Checkpoint, payload)
+        except VerificationError as error:
+            raise VerificationError(f"line {number} of the export (checkpoint): {error}") from error
         if (checkpoint.ledger_id, checkpoint.sequence, checkpoint.head) != (self.ledger_id, sequence, head):
             raise ChainError(
                 f"entry {sequence}: the signed checkpoint stands at entry {checkpoint.sequence} of another history"
@@ -212,12 +223,12 @@ class _SiteExport(_Export):
         else:
             raise FormatError(f"line {number} of the export is of an unknown kind")
 
-    def close(self, checkpoint: bytes) -> None:
+    def close(self, number: int, checkpoint: bytes) -> None:
         genesis = self.history.genesis
         if genesis is None or genesis.signing_key != self.signing_key.hex():
             raise VerificationError("entry 1: the genesis entry names another signing key than the export")
         self.check_receipts({self.history.site: self.history})
-        self.party = self.check_checkpoint(checkpoint, self.history.sequence, self.history.head)
+        self.party = self.check_checkpoint(number, checkpoint, self.history.sequence, self.history.head)
 
     def verified(self) -> Verified:
         key, history = fingerprint(self.signing_key), self.history
@@ -249,11 +260,8 @@ class _CentreExport(_Export):
 
     def _enrol(self, number: int, body: bytes) -> None:
         try:
-            # Signed by the key that the enrolment itself names: it proves possession, not who it is.
-            payload = body[body.index(b"{") :]
-            genesis = parse(Enrolment, payload).genesis
-            open_envelope(body, ENROLMENT, OneKey("the site", bytes.fromhex(genesis.signing_key)))
-        except (ValueError, VerificationError) as error:
+            genesis = parse(Enrolment, open_introduction(body, ENROLMENT, _introduced)).genesis
+        except VerificationError as error:
             raise VerificationError(f"line {number} of the export (enrolment): {error}") from error
         self.histories[genesis.site] = SiteHistory(genesis.site, genesis.ledger_id, self.campaigns, strict=False)
 
@@ -263,7 +271,7 @@ class _CentreExport(_Export):
         self.entries.append(parse(CentralEntry, body))
         self.sequence, self.head = sequence, head
 
-    def close(self, checkpoint: bytes) -> None:
+    def close(self, number: int, checkpoint: bytes) -> None:
         refused = {(entry.site, refusal.seal) for entry in self.entries for refusal in entry.refused}
         for history in self.histories.values():
             for seal in history.faulty_seals:
@@ -282,11 +290,16 @@ class _CentreExport(_Export):
             if not known:
                 raise ChainError(f"central entry {sequence} names a campaign or a history that is not in the export")
         self.check_receipts(self.histories)
-        self.party = self.check_checkpoint(checkpoint, self.sequence, self.head)
+        self.party = self.check_checkpoint(number, checkpoint, self.sequence, self.head)
 
     def verified(self) -> Verified:
         key, histories = fingerprint(self.signing_key), tuple(self.histories.values())
         return Verified("centre", self.party, key, self.sequence, self.head, histories, len(self.receipts))
+
+
+def _introduced(payload: bytes) -> tuple[str, bytes]:
+    enrolment = parse(Enrolment, payload)
+    return f"site {enrolment.site}", bytes.fromhex(enrolment.genesis.signing_key)
 
 
 def main(arguments: list[str]) -> int:

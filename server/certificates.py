@@ -18,6 +18,7 @@ from ldp_client.errors import ConfigurationError
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397
+TLS_FOLDER = "tls"
 # A site's clock may be a little behind the centre's.
 _BACKDATE = datetime.timedelta(hours=1)
 
@@ -61,7 +62,7 @@ def issue_server_certificate(
     issuer_key = serialization.load_pem_private_key(authority.key.read_bytes(), None)
     if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
         raise ConfigurationError(
-            "the authority's key is expected to be an elliptic curve key; make the authority again"
+            "the authority's key must be an elliptic curve key; found another; make the authority again"
         )
     issuer = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
     key = ec.generate_private_key(ec.SECP256R1())

@@ -165,7 +165,8 @@ def _capped(chunks: Iterator[bytes], deadline: float, timeout_seconds: float) ->
         total += len(chunk)
         if total > _MAX_DOWNLOAD_BYTES:
             raise VerificationError(
-                f"asked for PneumoniaMNIST; found more than {_MAX_DOWNLOAD_BYTES >> 20} MiB; nothing was written; {_WAY_OUT}"
+                f"asked for PneumoniaMNIST; found more than {_MAX_DOWNLOAD_BYTES >> 20} MiB; nothing was written; "
+                f"{_WAY_OUT}"
             )
         if time.monotonic() > deadline:
             raise ExchangeError(

@@ -30,7 +30,7 @@ from ldp_client.wire.document import (
 )
 
 OFFER, PULL = "query.offer", "query.pull"
-SERVER_CONFIG = "server-config"
+SERVER_CONFIG, UNTIL_FINISHED = "server-config", "until-finished"
 _log = logging.getLogger(__name__)
 
 
@@ -99,12 +99,16 @@ def gather(
     *,
     pace: Pace | None = None,
     stop: Callable[[], bool] = lambda: False,
+    until_finished: bool = True,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     source: Callable[[int], bytes] = os.urandom,
 ) -> None:
-    """Exchange with all sites that are online, each at its own pace, until the centre is finished or `stop` says so."""
-    _Gathering(grid, centre, Pace() if pace is None else pace, clock, source).run(stop, sleep)
+    """Exchange with all sites that are online, each at its own pace, until `stop` says so.
+
+    With `until_finished` also until the centre is finished; a service goes on, for what comes later.
+    """
+    _Gathering(grid, centre, Pace() if pace is None else pace, clock, source).run(stop, sleep, until_finished)
 
 
 class _Gathering:
@@ -115,12 +119,12 @@ class _Gathering:
         self._visits: dict[str, _Visit] = {}
         self._next_look = float("-inf")
 
-    def run(self, stop: Callable[[], bool], sleep: Callable[[float], None]) -> None:
-        ended = self._centre.finished()
+    def run(self, stop: Callable[[], bool], sleep: Callable[[float], None], until_finished: bool) -> None:
+        ended = until_finished and self._centre.finished()
         while not ended and not stop():
             self._look_for_nodes()
             self._push(self._offers())
-            ended = self._collect() and self._centre.finished()
+            ended = self._collect() and until_finished and self._centre.finished()
             if not ended:
                 sleep(self._rest())
 
@@ -306,6 +310,6 @@ def server_app(open_centre: Callable[[Path], Centre]) -> ServerApp:
         path = context.run_config.get(SERVER_CONFIG)
         if not isinstance(path, str) or not path:
             raise ConfigurationError(f"the run setting {SERVER_CONFIG} must be the path of server.toml; found none")
-        gather(grid, open_centre(Path(path)))
+        gather(grid, open_centre(Path(path)), until_finished=context.run_config.get(UNTIL_FINISHED) is not False)
 
     return app

@@ -104,10 +104,10 @@ def register_supernode(config: SuperLinkConfig, public_key: Path, name: str) -> 
     return int(str(answer["node-id"]))
 
 
-def start_run(config: SuperLinkConfig, settings: dict[str, str], app: Path = GATHER_APP) -> int:
+def start_run(config: SuperLinkConfig, settings: dict[str, str | bool], app: Path = GATHER_APP) -> int:
     """Start a ServerApp, by default the gathering, with these run settings, and return the run's id.
 
-    The gathering wants {"server-config": path of server.toml}.
+    The gathering wants {"server-config": path of server.toml}, and {"until-finished": False} to go on for ever.
     """
     pairs = " ".join(f"{key}={json.dumps(value)}" for key, value in settings.items())
     chosen = ["--run-config", pairs] if settings else []

@@ -10,6 +10,11 @@ import pytest
 _DATA_FILES = ("pneumoniamnist.npz", "cxr64.npz", "dicom", "jpeg")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let typer 0.20, which Flower pins, import: it asks Click 8.4 for names that Click is about to drop."""
+    config.addinivalue_line("filterwarnings", r"ignore:'click\.:DeprecationWarning")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests on real X-rays unless `-m` names them: a plain run needs no data."""
     if "real" in str(config.getoption("markexpr")).split():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,8 @@ import typer
 
 from ldp_client import desk
 from ldp_client.cli.console import HERE, Format, Output, State, choose, say, show
-from ldp_client.errors import PolicyRefusedError, WaitingError
-from ldp_client.plan import lines, make_plan
+from ldp_client.errors import ConfigurationError, PolicyRefusedError, WaitingError
+from ldp_client.plan import file_plan, lines, make_plan
 from ldp_client.privacy.meaning import in_words
 from ldp_client.site import Site, data_set, open_site
 from ldp_client.wire.campaign import (
@@ -23,7 +24,6 @@ from ldp_client.wire.campaign import (
     Campaign,
     Policy,
     campaign_id,
-    plan_id,
     policy_id,
 )
 from ldp_client.wire.canonical import canonical_bytes
@@ -50,6 +50,13 @@ def _policy(site: Site) -> Policy:
     if found is None:
         raise WaitingError("no policy is in force; the officer signs one with `ldp-client policy sign policy.toml`")
     return found[1]
+
+
+def _day(text: str) -> str:
+    try:
+        return datetime.date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise ConfigurationError(f"--expires takes a day such as 2030-12-31; found {text!r}") from None
 
 
 @app.command("list")
@@ -125,6 +132,7 @@ def approve(
 ) -> None:
     """Sign an approval of this campaign, under the policy in force and the plan as it stands now."""
     signer = SigningKey(read_secret(officer_key))
+    last_day = None if expires is None else _day(expires)
     with _site(state) as (site, offered):
         campaign = choose(offered, which)
         policy = _policy(site)
@@ -135,8 +143,8 @@ def approve(
             ledger_id=site.ledger.genesis.ledger_id,
             campaign=campaign_id(campaign),
             policy=policy_id(policy),
-            plan=plan_id(made),
-            expires=datetime.date.fromisoformat(expires or campaign.ends).isoformat(),
+            plan=file_plan(made, site.ledger, os.urandom(32)),
+            expires=last_day or campaign.ends,
         )
         site.ledger.file_approval(close_envelope(APPROVAL, canonical_bytes(approval), signer), campaign)
         say(

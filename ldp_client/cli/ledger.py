@@ -47,6 +47,7 @@ def verify(state: State = HERE) -> None:
     site = open_site(state)
     file = site.folder / ".verify.jsonl"
     try:
+        file.unlink(missing_ok=True)
         write_export(site, file)
         say(verify_export(file).lines())
     finally:

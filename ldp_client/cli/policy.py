@@ -60,7 +60,9 @@ def sign(
         signer = SigningKey(read_secret(officer_key))
         site.ledger.file_policy(close_envelope(POLICY, canonical_bytes(policy), signer))
     except ValidationError as error:
-        raise ConfigurationError(f"{file}: {error.errors(include_input=False)[0]['msg']}") from None
+        fault = error.errors(include_input=False)[0]
+        key = ".".join(str(part) for part in fault["loc"]) or "policy"
+        raise ConfigurationError(f"{file}: the key [policy] {key} is wrong: {fault['msg']}") from None
     finally:
         site.close()
     say(f"policy {policy.serial} is in force")

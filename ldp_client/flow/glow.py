@@ -20,7 +20,6 @@ from torch.nn import functional
 from ldp_client.errors import ParameterError
 from ldp_client.flow.bijection import sum_per_image
 from ldp_client.flow.layers import (
-    STANDARD_NORMAL_LOG_NORM,
     ActNorm,
     ConditionalPrior,
     Coupling,
@@ -30,6 +29,7 @@ from ldp_client.flow.layers import (
 )
 
 BINS = 256
+_LOG_NORM = 0.5 * math.log(2 * math.pi)  # of N(0, 1), in nats per coordinate
 MAP_SIDE = 4
 """Every coupling's log s is pooled to MAP_SIDE x MAP_SIDE cells."""
 
@@ -208,7 +208,7 @@ class Glow(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of images (B, 1, size, size), in nats: (B,)."""
         latents, ladj = self.encode(x)
-        return sum((sum_per_image(-0.5 * z.square() - STANDARD_NORMAL_LOG_NORM) for z in latents), ladj)
+        return sum((sum_per_image(-0.5 * z.square() - _LOG_NORM) for z in latents), ladj)
 
     def bits_per_dim(self, x: Tensor, content: int) -> Tensor:
         """Bits per pixel of the 8-bit image of `content` px inside the padding: (B,).

@@ -6,8 +6,6 @@ arXiv 1807.03039, section 3. Every layer is a `Bijection`; none of them changes 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -223,7 +221,3 @@ class TopPrior(nn.Module):
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return y * self.log_sd.exp() + self.mean, self.log_sd.sum().expand(y.shape[0])
-
-
-STANDARD_NORMAL_LOG_NORM = 0.5 * math.log(2 * math.pi)
-"""log of the normaliser of N(0, 1), in nats per coordinate."""

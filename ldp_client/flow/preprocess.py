@@ -53,11 +53,11 @@ def prepare(
         )
     if not 0 < content <= size:
         raise ParameterError(f"asked for {content} px inside {size} px; the content must fit and not be empty")
-    grey = _square(_to_sixteen_bits(pixels, inverted, window, bits))
+    grey = _to_sixteen_bits(_square(pixels), inverted, window, bits)
     small = _resize(grey, content)
     before = (size - content) // 2
     after = size - content - before
-    # Black, like the collimator's edge: it costs the flow next to no bits, where mirrored pixels would count twice.
+    # Black, like a collimator's edge: constant, so it need not cost the flow bits; mirrored pixels would count twice.
     padded = np.pad(small, (before, after))
     return torch.from_numpy((padded.astype(np.float32) + np.float32(0.5)) / np.float32(256))[None]
 
@@ -80,11 +80,11 @@ def _to_sixteen_bits(
     return _FULL - grey if inverted else grey
 
 
-def _square(grey: NDArray[np.float64]) -> NDArray[np.float64]:
-    height, width = grey.shape
+def _square(pixels: NDArray[np.uint8 | np.uint16]) -> NDArray[np.uint8 | np.uint16]:
+    height, width = pixels.shape
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return grey[top : top + side, left : left + side]
+    return pixels[top : top + side, left : left + side]
 
 
 def _resize(grey: NDArray[np.float64], content: int) -> NDArray[np.int64]:

@@ -128,7 +128,10 @@ def _check_kind(dataset: pydicom.Dataset) -> None:
         raise set_aside(reason, "Modality is not CR, DX or RG")
     if not captured and sop_class not in _RADIOGRAPHS and sop_class != "":
         raise set_aside(Reason.NOT_RADIOGRAPH, "the SOP class is not CR, DX for presentation or secondary capture")
-    grey = _text(dataset, "PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2")
+    photometric = _text(dataset, "PhotometricInterpretation")
+    if not photometric:
+        raise set_aside(Reason.UNREADABLE, "PhotometricInterpretation is missing")
+    grey = photometric in ("MONOCHROME1", "MONOCHROME2")
     kind = _text(dataset, "ImageType").split("\\")
     # Gateways and public collections wrap true radiographs as secondary capture, Modality CR or DX and no ImageType;
     # a screen says SECONDARY or has colour.

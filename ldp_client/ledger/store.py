@@ -133,24 +133,37 @@ class SiteLedger:
         """
         if not path.exists():
             raise ConfigurationError(f"there is no ledger at {path}; create the site with `ldp-client init`")
-        connection, lock = cls._connect(path)
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
+        try:
+            connection, lock = cls._connect(path)
+        except sqlite3.DatabaseError as error:
+            raise ConfigurationError(f"{path} is not a ledger; restore it from its backup") from error
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA_VERSION:
+                raise ConfigurationError(
+                    f"the ledger has schema version {version}, this program reads {SCHEMA_VERSION}; "
+                    "install the matching version"
+                )
+            return cls(connection, lock)
+        except BaseException:
             connection.close()
-            raise ConfigurationError(
-                f"the ledger has schema version {version}, this program reads {SCHEMA_VERSION}; "
-                "install the matching version"
-            )
-        return cls(connection, lock)
+            lock.close()
+            raise
 
     @staticmethod
     def _connect(path: Path) -> tuple[sqlite3.Connection, IO[bytes]]:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         # isolation_level=None: sqlite3's own transaction would start at the INSERT, after the balance was already read.
         connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            # INSERT OR REPLACE deletes without asking the triggers that forbid it, unless told so.
+            connection.execute("PRAGMA recursive_triggers = ON")
+        except BaseException:
+            connection.close()
+            raise
         return connection, path.with_suffix(".lock").open("ab")
 
     def close(self) -> None:
@@ -173,10 +186,12 @@ class SiteLedger:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # A full disk makes SQLite roll back by itself: doing it twice would hide that error.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
@@ -234,6 +249,12 @@ class SiteLedger:
         query = "SELECT count(*) FROM openings WHERE campaign = ? AND unit = ?"
         return int(self._connection.execute(query, (campaign, unit)).fetchone()[0])
 
+    def room(self, campaign: Campaign, unit: bytes, budget: PrivacyLoss) -> int:
+        """How many more X-rays of a unit the campaign's cap and a lifetime budget hold now; `charge` decides."""
+        left = budget.micro_epsilon - self.spent(unit).micro_epsilon
+        by_budget = max(0, left) // campaign.micro_epsilon_per_record
+        return min(campaign.cap - self.charged_in(campaign_id(campaign), unit), by_budget)
+
     def charged_xrays(self, campaign: str) -> set[bytes]:
         """The X-rays that this campaign has drawn for or will."""
         return {row[0] for row in self._connection.execute("SELECT xray FROM openings WHERE campaign = ?", (campaign,))}
@@ -242,6 +263,12 @@ class SiteLedger:
         """Charges left without a record by a crash, in order."""
         query = "SELECT charge, campaign, xray FROM unsettled WHERE campaign = ? ORDER BY charge"
         return [OpenCharge(*row) for row in self._connection.execute(query, (campaign,))]
+
+    def records_by_xray(self, campaign: str) -> dict[bytes, bytes]:
+        """The sealed records of a campaign by their X-ray's key: known to this site and to nobody else."""
+        query = """SELECT o.xray, s.payload FROM openings o JOIN seals s ON s.charge = o.charge
+                   WHERE o.campaign = ? AND s.payload NOT NULL"""
+        return dict(self._connection.execute(query, (campaign,)))
 
     def counts(self, campaign: str) -> tuple[int, int]:
         """(records sealed, charges) of a campaign."""
@@ -306,8 +333,10 @@ class SiteLedger:
             PolicyRefusedError: it is for another site, ledger, campaign or policy, or the policy does not allow it.
         """
         approval = parse(Approval, open_envelope(envelope, APPROVAL, self._officers())[1])
-        with self._transaction():
+        with self._transaction() as connection:
             self._check_approval(approval, campaign)
+            # A new approval takes back an earlier refusal, and opens a completed campaign to late arrivals.
+            connection.execute("INSERT INTO decisions (campaign, code) VALUES (?, 'approved')", (approval.campaign,))
             return self._append([ApprovalEntry(envelope=envelope)])[0]
 
     def _check_approval(self, approval: Approval, campaign: Campaign) -> Policy:
@@ -366,6 +395,7 @@ class SiteLedger:
 
         Raises:
             WaitingError, PolicyRefusedError: as `standing_approval`; nothing is charged.
+            WaitingError: another process has charged one of these X-rays meanwhile; nothing is charged.
         """
         name, loss = campaign_id(campaign), campaign.loss_per_record
         answers: list[OpenCharge | BudgetExceededError] = []
@@ -373,6 +403,13 @@ class SiteLedger:
             standing = self.standing_approval(campaign, today)
             budget = PrivacyFilter(standing.policy.lifetime_budget, campaign.unit)
             for request in requests:
+                if connection.execute(
+                    "SELECT 1 FROM openings WHERE campaign = ? AND xray = ?", (name, request.xray)
+                ).fetchone():
+                    raise WaitingError(
+                        f"an X-ray is charged for campaign {campaign.name} already, by another process; "
+                        "nothing was charged. Let one agent run at a time"
+                    )
                 try:
                     spent = self.spent(request.unit)
                     budget.admit(spent, loss)
@@ -396,18 +433,36 @@ class SiteLedger:
         return answers
 
     def seal(self, records: Iterable[tuple[OpenCharge, bytes]]) -> None:
-        """In one durable transaction: each record's bytes and the Seal entry that names them."""
+        """In one durable transaction: each record's bytes and the Seal entry that names them.
+
+        Raises:
+            WaitingError: another process has settled one of these charges meanwhile; nothing is sealed.
+        """
         with self._transaction() as connection:
             for charge, payload in records:
+                self._check_unsettled(charge)
                 digest = record_digest(charge.campaign, charge.sequence, payload)
                 (sequence,) = self._append([Seal(charge=charge.sequence, record=digest)])
                 connection.execute("INSERT INTO seals VALUES (?, ?, ?)", (charge.sequence, sequence, payload))
 
     def abandon(self, charge: OpenCharge) -> None:
-        """Settle a charge without a record; what it cost stays spent."""
+        """Settle a charge without a record; what it cost stays spent.
+
+        Raises:
+            WaitingError: as `seal`.
+        """
         with self._transaction() as connection:
+            self._check_unsettled(charge)
             (sequence,) = self._append([Abandon(charge=charge.sequence)])
             connection.execute("INSERT INTO seals VALUES (?, ?, NULL)", (charge.sequence, sequence))
+
+    def _check_unsettled(self, charge: OpenCharge) -> None:
+        query = "SELECT 1 FROM unsettled WHERE charge = ?"
+        if self._connection.execute(query, (charge.sequence,)).fetchone() is None:
+            raise WaitingError(
+                f"charge {charge.sequence} is settled already, by another process; what that one sealed is what is "
+                "sent. Let one agent run at a time"
+            )
 
     # --- batches and documents
 

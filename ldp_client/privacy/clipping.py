@@ -21,8 +21,9 @@ def to_grid(values: NDArray[np.floating], grid: Fraction) -> NDArray[np.int64]:
 
     An error instead of a 0 would tell the reader of the logs something about an X-ray; a 0 is just another record.
     """
-    finite = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    with np.errstate(over="ignore"):
+    # A warning would be written for some X-rays and not for others (signalling NaN, overflow, subnormal numbers).
+    with np.errstate(all="ignore"):
+        finite = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
         steps = np.rint(finite * (grid.denominator / grid.numerator))
     return np.clip(steps, -MAX_STEPS, MAX_STEPS).astype(np.int64)
 
@@ -63,7 +64,12 @@ def clip(steps: NDArray[np.int64], rule: L1Clip) -> Clipped:
     """Shrink each row towards 0 until sum_i |k_i| <= R: k_i -> sign(k_i) floor(|k_i| R / sum_j |k_j|).
 
     Truncation can only shrink, so the bound holds on the integers that are noised.
+
+    Raises:
+        ParameterError: the steps are not int64, in which alone no magnitude and no product here can wrap.
     """
+    if steps.dtype != np.int64:
+        raise ParameterError(f"clipping takes the int64 steps that to_grid returns; found {steps.dtype}")
     bounded = np.clip(steps, -MAX_STEPS, MAX_STEPS)
     norm = l1_norm(bounded)[:, None]
     # |k| <= 2^31 - 1 and R <= 2^31 - 1: the product fits an int64.

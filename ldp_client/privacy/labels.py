@@ -42,7 +42,7 @@ def joint_vector(outputs: NDArray[np.floating], labels: NDArray[np.integer], cla
         raise ParameterError(f"labels must lie in 0..{classes - 1}")
     codes = simplex(classes)[labels]  # (N, K-1)
     # Infinity times zero is NaN, which the grid turns into 0: not an event worth a warning.
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(all="ignore"):
         product = codes[:, :, None] * outputs.astype(np.float64)[:, None, :]  # (N, K-1, k)
-    joint: NDArray[np.float64] = product.reshape(len(outputs), -1)
+    joint: NDArray[np.float64] = product.reshape(len(outputs), codes.shape[1] * outputs.shape[1])
     return joint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,11 @@ class Noised:
 
     steps: NDArray[np.int64]
     spec: DiscreteLaplaceSpec
-    _proof: object = None
+    # Not kept: neither an attribute nor `dataclasses.replace` can lend it to other numbers.
+    _proof: InitVar[object] = None
 
-    def __post_init__(self) -> None:
-        if self._proof is not _DRAWN:
+    def __post_init__(self, _proof: object) -> None:
+        if _proof is not _DRAWN:
             raise ParameterError("noised vectors come from a mechanism; nothing else can be packed into a record")
         self.steps.flags.writeable = False
 
@@ -46,8 +47,11 @@ class DiscreteLaplace:
         """Noise each row of (N, d) steps with fresh randomness.
 
         Raises:
-            ParameterError: the vector was clipped by another rule, or has another dimension, than the spec says.
+            ParameterError: the value is not `Clipped`, was clipped by another rule, or has another dimension, than the
+                spec says.
         """
+        if not isinstance(value, Clipped):
+            raise ParameterError(f"only Clipped vectors can be noised; found {type(value).__name__}")
         if value.clip != self.spec.clip:
             raise ParameterError(f"the vector was clipped by {value.clip}, the mechanism expects {self.spec.clip}")
         if value.steps.shape[1] != self.spec.dimension:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 
 from ldp_client.errors import ParameterError
@@ -11,6 +11,23 @@ from ldp_client.errors import ParameterError
 MICRO = 1_000_000
 # One unit spending this much has no privacy left to speak of; larger values are typing errors.
 MAX_MICRO_EPSILON = 10**6 * MICRO
+# No exponents: Fraction("1e999999999") would fill the memory before anything could refuse it.
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(?:[./][0-9]{1,40})?")
+
+
+def exact_fraction(value: Fraction | int | str) -> Fraction:
+    """The number that an exact input stands for: a Fraction, an int, or text such as 2, 0.5 or 1/3.
+
+    Raises:
+        ValueError: a float, or text that is no such number. It never quotes the input.
+    """
+    if isinstance(value, Fraction) or type(value) is int:
+        return Fraction(value)
+    if not isinstance(value, str):
+        raise ValueError(f"must be an exact fraction, not a {type(value).__name__}")
+    if not _NUMBER.fullmatch(value) or re.search(r"/0+$", value):
+        raise ValueError("must be a number such as 2, 0.5 or 1/3, of at most 40 digits in each part")
+    return Fraction(value)
 
 
 @dataclass(frozen=True, order=True)
@@ -45,9 +62,9 @@ class PrivacyLoss:
                 f'Write "{epsilon}" in quotes'
             )
         try:
-            exact = Fraction(epsilon)
-        except (ValueError, ZeroDivisionError) as error:
-            raise ParameterError(f"epsilon must be a number such as 2, 0.5 or 1/3; found {epsilon!r}") from error
+            exact = exact_fraction(epsilon)
+        except ValueError as error:
+            raise ParameterError(f"epsilon {error}; found {str(epsilon)[:40]!r}") from error
         return cls(-((-exact.numerator * MICRO) // exact.denominator))
 
     def __add__(self, other: PrivacyLoss) -> PrivacyLoss:
@@ -60,8 +77,8 @@ class PrivacyLoss:
         return self.micro_epsilon / MICRO
 
     def __str__(self) -> str:
-        text = format(Decimal(self.micro_epsilon) / MICRO, "f")
-        return text.rstrip("0").rstrip(".") if "." in text else text
+        whole, millionths = divmod(self.micro_epsilon, MICRO)
+        return f"{whole}.{millionths:06d}".rstrip("0").rstrip(".")
 
 
 NOTHING = PrivacyLoss(0)

@@ -23,16 +23,21 @@ def bits(loss: PrivacyLoss) -> float:
     return epsilon * math.tanh(epsilon / 2) / math.log(2)
 
 
+def _at_most(value: float) -> str:
+    # A ceiling is rounded up; the billionth forgives what the float added to an exact tenth.
+    return f"{math.ceil(value * 10 - 1e-9) / 10:.1f}"
+
+
 def in_words(loss: PrivacyLoss, unit: str) -> str:
-    """Two sentences for `campaign show`, the plan and the report.
+    """Two sentences for `campaign show`, the plan and the report; every ceiling is rounded up.
 
     >>> from ldp_client.privacy.loss import PrivacyLoss
     >>> print(in_words(PrivacyLoss.of(2), "record"))  # doctest: +ELLIPSIS
     At epsilon 2 per record, one yes/no fact is guessed right at best 88.1 % of the time instead of 50 %...
     """
     return (
-        f"At epsilon {loss} per {unit}, one yes/no fact is guessed right at best {100 * best_guess(loss):.1f} % of the "
-        f"time instead of 50 %, and the right one of 100 equally likely X-rays is named at best "
-        f"{100 * best_identification(loss, 100):.1f} % of the time instead of 1 %. "
-        f"A {unit} carries at most {bits(loss):.1f} bits."
+        f"At epsilon {loss} per {unit}, one yes/no fact is guessed right at best {_at_most(100 * best_guess(loss))} % "
+        f"of the time instead of 50 %, and the right one of 100 equally likely X-rays is named at best "
+        f"{_at_most(100 * best_identification(loss, 100))} % of the time instead of 1 %. "
+        f"A {unit} carries at most {_at_most(bits(loss))} bits."
     )

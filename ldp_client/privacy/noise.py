@@ -24,13 +24,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms
 from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
+from ldp_client.privacy.spec import MAX_SCALE
 
 WORD_BITS = 32
 REKEY_BYTES = 1 << 20
@@ -45,7 +46,8 @@ class ByteSource(Protocol):
 class SystemSource:
     """Uniform bytes from a ChaCha20 keystream, keyed by the operating system and re-keyed every MiB.
 
-    Safe in threads (one lock) and across fork (a child never continues its parent's keystream).
+    Safe in threads (one lock) and across fork (a child never continues its parent's keystream). Not across a copy of
+    the whole memory: a machine restored from a snapshot goes on with the keystream of the snapshot, up to one MiB.
     """
 
     def __init__(self) -> None:
@@ -56,11 +58,15 @@ class SystemSource:
         self._lock = threading.Lock()
         self._stream: CipherContext | None = None
         self._left = 0
+        self._process = os.getpid()
 
     def __call__(self, count: int) -> bytes:
         """Return `count` fresh bytes; none is ever given out twice."""
         parts: list[bytes] = []
         with self._lock:
+            if self._process != os.getpid():
+                # A fork made in C, which runs no Python hook.
+                self._process, self._left = os.getpid(), 0
             while count > 0:
                 if self._stream is None or self._left == 0:
                     # ChaCha20's 16-byte nonce begins with the block counter: start at block 0 of a fresh nonce.
@@ -97,24 +103,24 @@ class BinaryExpansion:
 
     def word(self, index: int) -> int:
         """Digits 32*index+1 .. 32*index+32 after the binary point, as an integer."""
-        while len(self._words) <= index:
-            self._extend()
-        return self._words[index]
+        words = self._words
+        while len(words) <= index:
+            words = self._extended(len(words) + 1)
+            # Threads share this object: whoever is slower writes the same digits, and only the longest list is read.
+            if len(words) > len(self._words):
+                self._words = words
+        return words[index]
 
-    def _extend(self) -> None:
-        count = len(self._words) + 1
+    def _extended(self, count: int) -> list[int]:
         precision = 20 + 10 * count
         while True:
             low, high = self.bounds(precision)
             with decimal.localcontext() as context:
                 context.prec = precision + 20 * count + 40
-                shift = decimal.Decimal(2) ** (WORD_BITS * count)
+                shift = decimal.Decimal(1 << (WORD_BITS * count))
                 first, last = int(low * shift), int(high * shift)
             if first == last:
-                self._words = [
-                    (first >> (WORD_BITS * (count - 1 - index))) & (2**WORD_BITS - 1) for index in range(count)
-                ]
-                return
+                return [(first >> (WORD_BITS * (count - 1 - index))) & (2**WORD_BITS - 1) for index in range(count)]
             precision *= 2
 
 
@@ -146,15 +152,23 @@ def _ratio_bounds(exponent: Fraction, times: int, precision: int) -> tuple[decim
         return lower, above / denominator
 
 
+def _random(kind: str, size: int, count: int, source: ByteSource) -> NDArray[Any]:
+    numbers = np.frombuffer(source(size * count), dtype=kind)
+    if numbers.size != count:
+        # One number short and NumPy would repeat the first one for everybody.
+        raise ParameterError(f"a byte source returned {numbers.size} numbers of {size} bytes; {count} were asked for")
+    return numbers
+
+
 def bernoulli(probability: BinaryExpansion, count: int, source: ByteSource) -> NDArray[np.bool_]:
     """`count` independent coins, each heads with exactly the given probability. Shape (count,)."""
-    words = np.frombuffer(source(4 * count), dtype="<u4")
+    words = _random("<u4", 4, count, source)
     threshold = probability.word(0)
     heads = words < threshold
     tied = np.flatnonzero(words == threshold)
     index = 1
     while tied.size:
-        words = np.frombuffer(source(4 * tied.size), dtype="<u4")
+        words = _random("<u4", 4, tied.size, source)
         threshold = probability.word(index)
         heads[tied] = words < threshold
         tied = tied[words == threshold]
@@ -168,7 +182,7 @@ def shuffled(count: int, source: ByteSource) -> NDArray[np.int64]:
     Sorts by random 64-bit keys and starts again if two are equal, so that every order is equally likely.
     """
     while True:
-        keys = np.frombuffer(source(8 * count), dtype="<u8")
+        keys = _random("<u8", 8, count, source)
         order = np.argsort(keys, kind="stable").astype(np.int64)
         if np.unique(keys).size == count:
             return order
@@ -209,11 +223,11 @@ def discrete_laplace(scale: Fraction, count: int, source: ByteSource) -> NDArray
     Raises:
         ParameterError: the scale is not positive, or so large that a draw might not fit an int64.
     """
-    if not 0 < scale < 2**48:
+    if not 0 < scale < MAX_SCALE:
         raise ParameterError(f"a Laplace scale lies between 0 and 2^48 grid steps; found {scale}")
     tables = _tables(scale)
     nonzero = bernoulli(tables.nonzero, count, source)
-    negative = np.unpackbits(np.frombuffer(source(-(-count // 8)), dtype=np.uint8), count=count).astype(np.bool_)
+    negative = np.unpackbits(_random("u1", 1, -(-count // 8), source), count=count).astype(np.bool_)
     magnitude = np.ones(count, dtype=np.int64)
     for index, digit in enumerate(tables.digits):
         magnitude += bernoulli(digit, count, source).astype(np.int64) << index

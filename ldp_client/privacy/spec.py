@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, model_validator
 
 from ldp_client.errors import ParameterError
-from ldp_client.privacy.loss import PrivacyLoss
+from ldp_client.privacy.loss import PrivacyLoss, exact_fraction
 
 # Products of two such numbers fit int64, and so do sums of 2^20 of them: integer clipping needs no wider type.
 MAX_STEPS = 2**31 - 1
@@ -20,25 +20,13 @@ MAX_DIMENSION = 2**20
 MAX_CLASSES = 256
 # 2^-40 of a unit is finer than any float32 latent; 2^40 coarser than any.
 MAX_GRID_BITS = 40
-
-
-def _exact(value: object) -> Fraction:
-    if isinstance(value, Fraction):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Fraction(value)
-    if isinstance(value, str):
-        try:
-            fraction = Fraction(value)
-        except (ValueError, ZeroDivisionError) as error:
-            raise ValueError(f"not an exact fraction: {value!r}") from error
-        return fraction
-    raise ValueError(f"must be an exact fraction, not a {type(value).__name__}")
+# Up to here a draw and its sum with a clipped value fit an int64 (noise.discrete_laplace).
+MAX_SCALE = 2**48
 
 
 Exact = Annotated[
     Fraction,
-    PlainValidator(_exact),
+    PlainValidator(exact_fraction),
     PlainSerializer(lambda value: f"{value.numerator}/{value.denominator}", return_type=str),
 ]
 
@@ -83,10 +71,15 @@ class DiscreteLaplaceSpec(Spec):
     def _possible(self) -> DiscreteLaplaceSpec:
         if self.scale <= 0:
             raise ValueError(f"scale must be positive, found {self.scale}: at 0 there would be no noise")
+        if self.scale >= MAX_SCALE:
+            # Refused here, not by the sampler: a draw comes after its charge.
+            raise ValueError("scale must lie below 2^48 grid steps; take a coarser grid")
         if not Fraction(1, 2**MAX_GRID_BITS) <= self.grid <= 2**MAX_GRID_BITS:
             raise ValueError(f"grid must lie between 2^-{MAX_GRID_BITS} and 2^{MAX_GRID_BITS}, found {self.grid}")
         if max(self.scale.numerator, self.scale.denominator) >= 2**62:
             raise ValueError("scale must be a fraction of 62-bit numbers")
+        # A spec whose loss no ledger could hold is no spec.
+        PrivacyLoss.of(self.clip.sensitivity_steps / self.scale)
         return self
 
     @property
@@ -152,9 +145,9 @@ def joint_laplace(
     if isinstance(epsilon, float) or isinstance(radius, float) or isinstance(grid, float):
         raise ParameterError("epsilon, radius and grid must be exact: write them as strings or fractions, not floats")
     try:
-        exact_epsilon, exact_radius, exact_grid = _exact(epsilon), _exact(radius), _exact(grid)
+        exact_epsilon, exact_radius, exact_grid = (exact_fraction(value) for value in (epsilon, radius, grid))
     except ValueError as error:
-        raise ParameterError(f"epsilon, radius and grid must be exact numbers: {error}") from error
+        raise ParameterError(f"epsilon, radius and grid must be exact numbers: each {error}") from error
     if exact_epsilon <= 0:
         raise ParameterError(f"epsilon must be positive; found {exact_epsilon}. Without noise there is no release")
     if exact_grid <= 0 or exact_radius < exact_grid:

@@ -10,7 +10,17 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from ldp_client.errors import PolicyRefusedError
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.spec import ReleaseSpec
-from ldp_client.wire.canonical import CampaignId, Digest, SiteId, Wire, canonical_bytes, digest
+from ldp_client.wire.canonical import (
+    CampaignId,
+    Digest,
+    MicroEpsilon,
+    PlainText,
+    Position,
+    SiteId,
+    Wire,
+    canonical_bytes,
+    digest,
+)
 
 Unit = Literal["patient", "image"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -22,7 +32,7 @@ def _real_day(text: str) -> str:
     return text
 
 
-Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_real_day)]
+Day = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_real_day)]
 
 WARN_ABOVE = PrivacyLoss.of(4)
 FLAG_ABOVE = PrivacyLoss.of(8)
@@ -37,7 +47,7 @@ class Campaign(Wire):
 
     schema_version: Literal[1] = 1
     name: Name
-    purpose: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    purpose: Annotated[PlainText, StringConstraints(min_length=1, max_length=500)]
     encoder: Digest
     release: ReleaseSpec
     label_names: tuple[LabelName, ...]
@@ -87,12 +97,12 @@ class Policy(Wire):
 
     schema_version: Literal[1] = 1
     site: SiteId
-    serial: int = Field(ge=1)
+    serial: Position
     encoders: tuple[Digest, ...]
     mechanisms: tuple[Literal["joint_discrete_laplace"], ...] = ("joint_discrete_laplace",)
     units: tuple[Unit, ...] = ("patient",)
-    max_micro_epsilon_per_record: int = Field(default=2_000_000, ge=1)
-    lifetime_micro_epsilon: int = Field(ge=1)
+    max_micro_epsilon_per_record: MicroEpsilon = 2_000_000
+    lifetime_micro_epsilon: MicroEpsilon
     accept_epsilon_above_8: bool = False
 
     @model_validator(mode="after")

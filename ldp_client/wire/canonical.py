@@ -1,6 +1,6 @@
 """One document, one byte string: what is signed, hashed and compared.
 
-Canonical bytes are UTF-8 JSON with sorted keys, no white space, no floats, and bytes in base64. Parsing accepts exactly
+Canonical bytes are UTF-8 JSON with sorted keys, no white space, no floats, and bytes in URL-safe base64. Parsing accepts
 those bytes: whatever would be written differently (a second spelling, an unknown or a repeated key) is refused, so two
 readers can never see two documents in the same bytes.
 """
@@ -11,13 +11,21 @@ import hashlib
 import json
 from typing import Annotated, NewType, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ldp_client.errors import FormatError
+from ldp_client.privacy.loss import MAX_MICRO_EPSILON
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SiteId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 CampaignId = NewType("CampaignId", str)
+# What SQL's widest integer holds: a larger number would be read here and break the ledger that stores it.
+MAX_INTEGER = 2**63 - 1
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+Position = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+MicroEpsilon = Annotated[int, Field(ge=1, le=MAX_MICRO_EPSILON)]
+# Free text that people read on a terminal: no control character, no line break, no change of reading direction.
+PlainText = Annotated[str, StringConstraints(pattern=r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$")]
 MAX_DOCUMENT_BYTES = 1 << 20
 
 
@@ -51,7 +59,10 @@ def parse(kind: type[AnyWire], body: bytes, *, limit: int = MAX_DOCUMENT_BYTES) 
     try:
         document = kind.model_validate_json(body)
     except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])[:80]
+        fault = error.errors(include_input=False)[0]
+        # The name of a field that does not exist is the sender's text too.
+        known = fault["loc"][:-1] if fault["type"] == "extra_forbidden" else fault["loc"]
+        where = ".".join(str(part) for part in known)[:80]
         raise FormatError(
             f"these bytes are no {kind.__name__} that this version can read (first fault at {where or 'the start'!r}); "
             "ask the sender for the document again, or install the version that wrote it"

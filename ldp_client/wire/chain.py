@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from ldp_client.errors import ChainError
-from ldp_client.wire.canonical import Digest, SiteId, Wire, canonical_bytes, parse, raw_digest
+from ldp_client.wire.canonical import Digest, MicroEpsilon, Position, SiteId, Wire, canonical_bytes, parse, raw_digest
 
 ZERO = "0" * 64
 PublicKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -55,15 +55,15 @@ class Charge(Wire):
     kind: Literal["charge"] = "charge"
     subject: Digest
     campaign: Digest
-    approval: int = Field(ge=1)
-    micro_epsilon: int = Field(ge=1)
+    approval: Position
+    micro_epsilon: MicroEpsilon
 
 
 class Seal(Wire):
     """The charge was used: this record, and no other, was drawn for it."""
 
     kind: Literal["seal"] = "seal"
-    charge: int = Field(ge=1)
+    charge: Position
     record: Digest
 
 
@@ -71,7 +71,7 @@ class Abandon(Wire):
     """The charge stays spent and no record will come of it."""
 
     kind: Literal["abandon"] = "abandon"
-    charge: int = Field(ge=1)
+    charge: Position
 
 
 LedgerEntry = Genesis | PolicyEntry | ApprovalEntry | Charge | Seal | Abandon

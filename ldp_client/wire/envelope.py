@@ -88,10 +88,12 @@ def open_envelope(envelope: bytes, payload_type: str, keyring: Keyring) -> tuple
         raise FormatError("these bytes are not a signed envelope of this version; ask the sender for them again")
     key = envelope[len(_MAGIC) : len(_MAGIC) + _KEY]
     signature = envelope[len(_MAGIC) + _KEY : start]
-    end = start + 1 + envelope[start]
-    kind, payload = envelope[start + 1 : end], envelope[end:]
-    if kind != payload_type.encode():
+    kind = payload_type.encode()
+    # The length byte is not signed: it is compared, so that an envelope has one spelling.
+    end = start + 1 + len(kind)
+    if envelope[start:end] != bytes([len(kind)]) + kind:
         raise EnvelopeError(f"expected a signed {payload_type}; found an envelope of another type")
+    payload = envelope[end:]
     name, public_key = keyring.owner(key)
     check_signature(public_key, signature, _signed_message(payload_type, payload))
     return name, payload

@@ -6,10 +6,10 @@ import hashlib
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
 
 from ldp_client.wire.campaign import Day
-from ldp_client.wire.canonical import Digest, SiteId, Wire, canonical_bytes, digest
+from ldp_client.wire.canonical import Count, Digest, PlainText, Position, SiteId, Wire, canonical_bytes, digest
 from ldp_client.wire.chain import Genesis, PublicKey
 
 Nonce = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -68,7 +68,7 @@ class Enrolment(Wire):
 
     schema_version: Literal[1] = 1
     site: SiteId
-    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    name: Annotated[PlainText, StringConstraints(min_length=1, max_length=100)]
     genesis: Genesis
     node_key: Annotated[str, StringConstraints(max_length=1000)]
 
@@ -77,7 +77,7 @@ class CentreCard(Wire):
     """What a site pins of its centre when it is installed."""
 
     schema_version: Literal[1] = 1
-    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    name: Annotated[PlainText, StringConstraints(min_length=1, max_length=100)]
     signing_key: PublicKey
     sealing_key: PublicKey
 
@@ -95,9 +95,9 @@ class SiteState(Wire):
     schema_version: Literal[1] = 1
     site: SiteId
     ledger_id: Digest
-    sequence: int = Field(ge=1)
+    sequence: Position
     head: Digest
-    acknowledged: int = Field(ge=0)
+    acknowledged: Count
     code: SiteCode
     nonce: Nonce | None
     campaigns: tuple[CampaignAnswer, ...]
@@ -110,7 +110,7 @@ class Witness(Wire):
     nonce: Nonce
     site: SiteId
     ledger_id: Digest
-    sequence: int = Field(ge=1)
+    sequence: Position
     head: Digest
 
 
@@ -120,13 +120,13 @@ class BatchHeader(Wire):
     schema_version: Literal[1] = 1
     site: SiteId
     ledger_id: Digest
-    first: int = Field(ge=1)
-    last: int = Field(ge=1)
+    first: Position
+    last: Position
     previous_head: Digest
     head: Digest
-    records: int = Field(ge=0)
+    records: Count
     sealed_digest: Digest
-    sealed_bytes: int = Field(ge=1)
+    sealed_bytes: Position
     day: Day
 
 
@@ -143,7 +143,7 @@ def sealed_digest(sealed: bytes) -> str:
 class Payload(Wire):
     """The record that a Seal entry names."""
 
-    seal: int = Field(ge=1)
+    seal: Position
     record: bytes
 
 
@@ -153,7 +153,7 @@ class Batch(Wire):
     schema_version: Literal[1] = 1
     site: SiteId
     ledger_id: Digest
-    first: int = Field(ge=1)
+    first: Position
     previous_head: Digest
     entries: tuple[bytes, ...]
     payloads: tuple[Payload, ...]
@@ -171,7 +171,7 @@ class Grant(Wire):
 class Refusal(Wire):
     """A Seal whose record was not stored, and the code why."""
 
-    seal: int = Field(ge=1)
+    seal: Position
     code: RefusalCode
 
 
@@ -181,12 +181,12 @@ class Receipt(Wire):
     schema_version: Literal[1] = 1
     site: SiteId
     ledger_id: Digest
-    first: int = Field(ge=1)
-    sequence: int = Field(ge=1)
+    first: Position
+    sequence: Position
     head: Digest
     header: Digest
     batch_digest: Digest
-    central_sequence: int = Field(ge=1)
+    central_sequence: Position
     central_head: Digest
     refused: tuple[Refusal, ...]
 
@@ -202,8 +202,8 @@ class CentralEntry(Wire):
     kind: Literal["enrolment", "campaign", "batch"]
     site: SiteId | None = None
     ledger_id: Digest | None = None
-    first: int = Field(default=0, ge=0)
-    sequence: int = Field(default=0, ge=0)
+    first: Count = 0
+    sequence: Count = 0
     head: Digest | None = None
     reference: Digest
     refused: tuple[Refusal, ...] = ()
@@ -213,7 +213,7 @@ class Checkpoint(Wire):
     """One side's own statement of where its ledger stands, signed for an export."""
 
     schema_version: Literal[1] = 1
-    party: Annotated[str, StringConstraints(max_length=100)]
+    party: Annotated[PlainText, StringConstraints(max_length=100)]
     ledger_id: Digest
-    sequence: int = Field(ge=0)
+    sequence: Count
     head: Digest

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ldp_client.errors import ChainError, LdpError, VerificationError
-from ldp_client.privacy.accountant import bound_per_unit
-from ldp_client.privacy.loss import NOTHING, PrivacyLoss
+from ldp_client.privacy.loss import MAX_MICRO_EPSILON, NOTHING, PrivacyLoss
 from ldp_client.wire.campaign import Approval, Campaign, Policy, policy_id
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import (
@@ -45,6 +44,7 @@ class SiteHistory:
     approvals: dict[int, tuple[str, str]] = field(default_factory=dict)
     open: dict[int, str] = field(default_factory=dict)
     charged: dict[str, int] = field(default_factory=dict)
+    beyond: dict[str, int] = field(default_factory=dict)
     sealed: int = 0
     faults: dict[int, str] = field(default_factory=dict)
     faulty_seals: list[int] = field(default_factory=list)
@@ -117,6 +117,8 @@ class SiteHistory:
         self.open[sequence] = charge.campaign
         self.charged[charge.campaign] = self.charged.get(charge.campaign, 0) + charge.micro_epsilon
         campaign = self.campaigns.get(charge.campaign)
+        if campaign is None or charge.micro_epsilon != campaign.release.loss.micro_epsilon:
+            self.beyond[charge.campaign] = self.beyond.get(charge.campaign, 0) + charge.micro_epsilon
         if campaign is None:
             raise VerificationError(f"the campaign {charge.campaign[:12]} that it was charged for is not in the export")
         if charge.micro_epsilon != campaign.release.loss.micro_epsilon:
@@ -138,12 +140,15 @@ class SiteHistory:
     def bound(self) -> PrivacyLoss:
         """The most that one unit can have spent: the sum of cap * epsilon over the campaigns charged.
 
-        Of a campaign that the reader does not know it is all that was charged for it.
+        A charge of a campaign that the reader does not know, or of another loss than its specs cost, is outside that
+        agreement: all such charges may have been one unit's, so they are added. The bound saturates at 10^6 epsilon,
+        where there is no privacy left to speak of, so that no hostile sum stops a reader.
         """
-        return bound_per_unit(
-            self.campaigns[name].bound_per_unit if name in self.campaigns else PrivacyLoss(total)
-            for name, total in self.charged.items()
-        )
+        spent = sum(self.beyond.values())
+        for name, total in self.charged.items():
+            if total > self.beyond.get(name, 0):
+                spent += self.campaigns[name].cap * self.campaigns[name].micro_epsilon_per_record
+        return PrivacyLoss(min(spent, MAX_MICRO_EPSILON))
 
     @property
     def budget(self) -> PrivacyLoss:

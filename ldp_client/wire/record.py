@@ -12,7 +12,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from ldp_client.errors import FormatError
+from ldp_client.errors import FormatError, ParameterError
 from ldp_client.privacy.laplace import Noised
 from ldp_client.privacy.spec import ReleaseSpec
 from ldp_client.wire.canonical import digest
@@ -22,7 +22,13 @@ _MAGIC, _VERSION, _VECTOR = b"LDPR", 1, 1
 
 
 def pack(noised: Noised) -> list[bytes]:
-    """One record for each row. Only what a mechanism noised has this type."""
+    """One record for each row.
+
+    Raises:
+        ParameterError: anything but what a mechanism noised.
+    """
+    if not isinstance(noised, Noised):
+        raise ParameterError(f"only Noised vectors can be packed; found {type(noised).__name__}")
     head = _HEAD.pack(_MAGIC, _VERSION, _VECTOR, noised.spec.dimension)
     return [head + row.astype("<i8").tobytes() for row in noised.steps]
 

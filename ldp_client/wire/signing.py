@@ -81,8 +81,17 @@ def check_signature(public_key: bytes, signature: bytes, message: bytes) -> None
 
 
 def seal(plaintext: bytes, centre_sealing_key: bytes) -> bytes:
-    """HPKE (RFC 9180: X25519, HKDF-SHA256, ChaCha20-Poly1305) to the centre: Flower and the network carry only this."""
-    return _SUITE.encrypt(plaintext, X25519PublicKey.from_public_bytes(centre_sealing_key), info=SEAL_INFO)
+    """HPKE (RFC 9180: X25519, HKDF-SHA256, ChaCha20-Poly1305) to the centre: Flower and the network carry only this.
+
+    Raises:
+        EnvelopeError: the key is not 32 bytes, or a point that gives every sender the same secret.
+    """
+    try:
+        return _SUITE.encrypt(plaintext, X25519PublicKey.from_public_bytes(centre_sealing_key), info=SEAL_INFO)
+    except ValueError as error:
+        raise EnvelopeError(
+            "the centre's sealing key is no key that can be sealed to; compare the centre's card with its publisher"
+        ) from error
 
 
 def unseal(sealed: bytes, key: SealingKey) -> bytes:
@@ -103,13 +112,17 @@ def create_secret(path: Path, secret: bytes) -> None:
     """Write a secret into a new file of mode 0600, durably.
 
     Raises:
-        ConfigurationError: the file exists already: a key is never overwritten.
+        ConfigurationError: the file exists already (a key is never overwritten), or the folder cannot be written.
     """
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError as error:
         raise ConfigurationError(
             f"{path} exists already and is not overwritten; move it away to make a new one"
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"the key file {path} cannot be made ({error.strerror}); make its folder first, as the user who reads it"
         ) from error
     with os.fdopen(handle, "wb") as file:
         file.write(secret)
@@ -134,18 +147,21 @@ def read_secret(path: Path, length: int = 32) -> bytes:
         ConfigurationError: missing, not a plain file, readable by others, or of another length.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        # Without O_NONBLOCK, opening a pipe would wait for ever for somebody to write to it.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise ConfigurationError(
             f"the key file {path} cannot be opened ({error.strerror}); create it, or run as its owner"
         ) from error
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
             raise ConfigurationError(
                 f"the key file {path} must be a plain file that only its owner can read: chmod 600 {path}"
             )
-        secret = file.read(length + 1)
+        secret = os.read(handle, length + 1)
+    finally:
+        os.close(handle)
     if len(secret) != length:
         raise ConfigurationError(
             f"the key file {path} must hold {length} bytes; found another length. Restore it from its backup"

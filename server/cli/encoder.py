@@ -37,6 +37,7 @@ class Format(StrEnum):
 DataOption = Annotated[Path, typer.Option(help="An .npz of images (N, H, W) uint8, or a folder of equal-sized PNGs.")]
 KeyOption = Annotated[str, typer.Option(help="The array of the .npz that holds the images.")]
 PublicOption = Annotated[int, typer.Option(help="Take this many images, chosen by their pixels' SHA-256; 0 takes all.")]
+SplitOption = Annotated[str, typer.Option(help="Only rows of the .npz whose field `split` says so.")]
 OutOption = Annotated[Path, typer.Option(help="Folder of the new bundle; it must not exist.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the card.")]
 
@@ -50,6 +51,7 @@ def train(
     family: Annotated[str, typer.Option(help="The data family: which photographs these are.")],
     source: Annotated[str, typer.Option(help="Where the images come from, for the card.")],
     key: KeyOption = "train_images",
+    split: SplitOption = "",
     public: PublicOption = 0,
     held_out: Annotated[int, typer.Option(help="Images kept out of training, for choosing weights.")] = 200,
     content: Annotated[int, typer.Option(help="Side of the image in pixels.")] = 28,
@@ -67,7 +69,7 @@ def train(
     format: FormatOption = Format.TABLE,
 ) -> None:
     """Pretrain an encoder on public X-rays and write its bundle."""
-    images = _public(_read_images(data, key), public)
+    images = _public(_read_images(data, key, split), public)
     if not 0 < held_out < len(images):
         raise ConfigurationError(f"asked to hold out {held_out} of {len(images)} images; keep some on both sides")
     recipe = Recipe(
@@ -112,12 +114,13 @@ def fit_bottleneck(
     out: OutOption,
     dimension: Annotated[int, typer.Option(help="Coordinates of the new bottleneck.")],
     key: KeyOption = "train_images",
+    split: SplitOption = "",
     public: PublicOption = 0,
     format: FormatOption = Format.TABLE,
 ) -> None:
     """Fit another bottleneck behind an encoder's flow, on public X-rays, and write a new bundle."""
     command = f"{read_card(folder).command} && {_command(context)}"
-    _print_card(refit_bottleneck(folder, _public(_read_images(data, key), public), dimension, command, out), format)
+    _print_card(refit_bottleneck(folder, _public(_read_images(data, key, split), public), dimension, command, out), format)
 
 
 def _command(context: typer.Context) -> str:
@@ -140,7 +143,7 @@ def _public(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     return images[public_indices(images, count or len(images))]
 
 
-def _read_images(path: Path, key: str) -> NDArray[np.uint8]:
+def _read_images(path: Path, key: str, split: str = "") -> NDArray[np.uint8]:
     """Read public images (N, H, W) uint8. Raises ConfigurationError when the file does not hold them."""
     try:
         if path.is_dir():
@@ -149,9 +152,10 @@ def _read_images(path: Path, key: str) -> NDArray[np.uint8]:
         else:
             with np.load(path, allow_pickle=False) as arrays:
                 images = arrays[key]
+                images = images[arrays["split"] == split] if split else images
     except (OSError, KeyError, ValueError, UnidentifiedImageError) as error:
         raise ConfigurationError(
-            f"asked for public images in {path.name!r}; give an .npz with an array {key!r} (N, H, W) of uint8, "
+            f"asked for public images in {path.name!r}; give an .npz with an array {key!r} (N, H, W) of uint8 (and `split`, if asked for), "
             "or a folder of PNGs of one size"
         ) from error
     if images.ndim != 3 or images.dtype != np.uint8:

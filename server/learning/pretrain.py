@@ -46,6 +46,15 @@ class Recipe:
     seed: int = 0
     threads: int = 2
 
+    def __post_init__(self) -> None:
+        counts = (self.training_steps, self.batch, self.warmup_steps, self.validate_every, self.threads)
+        if min(counts) < 1 or not 0 < self.learning_rate <= 1:
+            raise ParameterError(
+                f"asked to train with {self.training_steps} steps, batches of {self.batch}, {self.warmup_steps} "
+                f"warm-up steps, {self.threads} threads and a learning rate of {self.learning_rate}; give at least 1 "
+                "of each, and a rate above 0 and up to 1"
+            )
+
 
 @dataclass(frozen=True)
 class Origin:

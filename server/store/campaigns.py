@@ -57,6 +57,12 @@ def open_ones(connection: Connection) -> dict[str, bytes]:
     return {row.campaign: row.envelope for row in connection.execute(query)}
 
 
+def every(connection: Connection, centre: OneKey) -> dict[str, Campaign]:
+    """All campaigns ever published, by id."""
+    names = set(connection.execute(select(tables.campaigns.c.campaign)).scalars())
+    return published(connection, names, centre)
+
+
 def published(connection: Connection, wanted: set[str], centre: OneKey) -> dict[str, Campaign]:
     """Those of the wanted campaigns that this centre has published, by id; its own signature is checked again.
 

@@ -31,16 +31,15 @@ class Database:
 
         One writer at a time in SQLite; in PostgreSQL, rows that must not move are locked with SELECT ... FOR UPDATE.
         """
-        with self._engine.connect() as connection:
-            with _one_of(connection):
-                yield connection
+        with self._engine.connect() as connection, _one_of(connection):
+            yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """One unchanging view of everything, that holds up no writer."""
-        with self._engine.connect().execution_options(**{_READING: True}) as connection:
-            with _one_of(connection):
-                yield connection
+        reading = self._engine.execution_options(**{_READING: True})
+        with reading.connect() as connection, _one_of(connection):
+            yield connection
 
     def close(self) -> None:
         """Let go of all connections."""

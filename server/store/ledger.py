@@ -9,14 +9,13 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from ldp_client.errors import LdpError, PolicyRefusedError
-from ldp_client.privacy.loss import MAX_MICRO_EPSILON, PrivacyLoss
+from ldp_client.privacy.loss import MAX_MICRO_EPSILON
 from ldp_client.wire.campaign import Approval, Campaign, Policy, policy_id
 from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.chain import Abandon, ApprovalEntry, Charge, LedgerEntry, PolicyEntry, Seal
 from ldp_client.wire.envelope import APPROVAL, POLICY, OneKey, open_envelope
 from server.store import campaigns, tables
 from server.store.sites import Site
-from server.store.tables import MAX_INTEGER
 
 
 @dataclass(frozen=True)
@@ -106,9 +105,7 @@ class Account:
     def _policy(self, entry: PolicyEntry, sequence: int) -> Policy:
         policy = parse(Policy, open_envelope(entry.envelope, POLICY, self.site.officers)[1])
         current = self.policy_at(sequence)
-        # A number that no loss can have is refused here, with the policy that has it.
-        PrivacyLoss(max(policy.lifetime_micro_epsilon, policy.max_micro_epsilon_per_record))
-        if policy.site != self.site.site or not (current.serial if current else 0) < policy.serial <= MAX_INTEGER:
+        if policy.site != self.site.site or (current is not None and policy.serial <= current.serial):
             raise PolicyRefusedError("the policy is another site's, or its serial is not above the one in force")
         return policy
 

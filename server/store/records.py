@@ -45,9 +45,9 @@ def store(connection: Connection, site: str, accepted: Sequence[Record], refused
 
 
 def of_campaign(connection: Connection, campaign: str) -> Iterator[Record]:
-    """A campaign's records by site and seal, streamed: the order says nothing, because sites shuffle before they draw."""
+    """A campaign's records by site and seal, streamed. The order says nothing: sites shuffle before they draw."""
     columns = tables.records.c
     query = select(tables.records).where(columns.campaign == campaign).order_by(columns.site, columns.seal)
-    with connection.execution_options(yield_per=1000).execute(query) as rows:
+    with connection.execute(query.execution_options(yield_per=1000)) as rows:
         for row in rows:
             yield Record(row.site, row.seal, row.campaign, row.payload)

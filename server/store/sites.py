@@ -34,6 +34,7 @@ class Site:
     ledger_id: str
     signing_key: bytes
     officer_keys: tuple[bytes, ...]
+    node_key: str
     sequence: int
     head: str
     suspended: bool
@@ -158,6 +159,11 @@ def canonical_node_key(text: str) -> str:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
+def openssh_node_key(site: Site) -> bytes:
+    """The site's node key in the form that Flower registers."""
+    return load_pem_public_key(site.node_key.encode()).public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+
+
 def find(connection: Connection, site: str) -> Site:
     """An enrolled site.
 
@@ -220,6 +226,7 @@ def _site(row: RowMapping | None, site: str) -> Site:
         ledger_id=row["ledger_id"],
         signing_key=bytes.fromhex(row["signing_key"]),
         officer_keys=tuple(bytes.fromhex(key) for key in row["officer_keys"].split()),
+        node_key=row["node_key"],
         sequence=row["sequence"],
         head=row["head"],
         suspended=bool(row["suspended"]),

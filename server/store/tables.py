@@ -1,4 +1,4 @@
-"""The centre's tables. Evidence is insert-only; what is counted stands beside it and is written in the same transaction.
+"""The centre's tables. Evidence is insert-only; what is counted is written in the same transaction.
 
     evidence    entries, headers, batches, records, refusals, incidents, central
     views       policies, approvals, charges, settlements (what the entries say), totals (what they add up to)
@@ -23,9 +23,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-
-# What a column can hold. A number from outside is compared with this before it comes near a query.
-MAX_INTEGER = 2**63 - 1
 
 Number = BigInteger().with_variant(Integer(), "sqlite")
 metadata = MetaData()

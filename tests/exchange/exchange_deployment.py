@@ -11,15 +11,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 
 from ldp_client.courier import CourierConfig
-from ldp_client.processes import Supervised, free_port
+from ldp_client.processes import free_port
 from ldp_client.spool import Inbox, Outbox
-from ldp_client.supernode import (
-    SuperNodeConfig,
-    courier_running,
-    create_node_key,
-    create_secret,
-    supernode_running,
-)
+from ldp_client.supernode import SuperNodeConfig, courier_running, create_node_key, create_secret, supernode_running
 from server.certificates import create_authority, issue_server_certificate
 from server.edge import EdgeConfig
 from server.superlink import SuperLinkConfig, edge_running, register_supernode, superlink_running
@@ -35,14 +29,19 @@ class Centre:
 
 
 @dataclass(frozen=True)
+class Enrolled:
+    folder: Path
+    node_id: int
+    config: SuperNodeConfig
+
+
+@dataclass(frozen=True)
 class Site:
-    name: str
+    folder: Path
     node_id: int
     node_key: Path
     outbox: Outbox
     inbox: Inbox
-    node: Supervised
-    courier: Supervised
 
 
 @contextlib.contextmanager
@@ -63,31 +62,35 @@ def centre_running(root: Path) -> Iterator[Centre]:
             yield Centre(root, superlink, edge)
 
 
-@contextlib.contextmanager
-def site_running(centre: Centre, name: str) -> Iterator[Site]:
+def enrol(centre: Centre, name: str) -> Enrolled:
+    """A node that the SuperLink knows; nothing runs yet."""
     folder = centre.root / name
     public = create_node_key(folder / "node")
-    pem = serialization.load_ssh_public_key(public.read_bytes()).public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    (centre.root / "folder" / "keys").mkdir(parents=True, exist_ok=True)
-    (centre.root / "folder" / "keys" / name).write_bytes(pem)
-    node_id = register_supernode(centre.superlink, public, name)
     create_secret(folder / "secret")
-    outbox, inbox = Outbox(folder / "spool"), Inbox(folder / "spool")
+    edge = f"127.0.0.1:{centre.edge.port}"
+    config = SuperNodeConfig(
+        folder / "supernode", edge, centre.edge.authority, folder / "node", folder / "secret", free_port()
+    )
+    return Enrolled(folder, register_supernode(centre.superlink, public, name), config)
+
+
+@contextlib.contextmanager
+def site_running(centre: Centre, name: str) -> Iterator[Site]:
+    """An enrolled site of the folder centre, with its spool, its SuperNode and its courier."""
+    site = enrol(centre, name)
+    public = serialization.load_ssh_public_key((site.folder / "node.pub").read_bytes())
+    keys = centre.root / "folder" / "keys"
+    keys.mkdir(parents=True, exist_ok=True)
+    (keys / name).write_bytes(
+        public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    spool = site.folder / "spool"
+    outbox, inbox = Outbox(spool), Inbox(spool)
     outbox.create()
     inbox.create()
-    node = SuperNodeConfig(
-        folder / "supernode",
-        f"127.0.0.1:{centre.edge.port}",
-        centre.edge.authority,
-        folder / "node",
-        folder / "secret",
-        free_port(),
-    )
-    courier = CourierConfig(folder / "spool", f"127.0.0.1:{node.port}", folder / "secret")
-    with supernode_running(node) as supervised, courier_running(courier, folder / "courier") as courier_process:
-        yield Site(name, node_id, folder / "node", outbox, inbox, supervised, courier_process)
+    courier = CourierConfig(spool, f"127.0.0.1:{site.config.port}", site.config.secret)
+    with supernode_running(site.config), courier_running(courier, site.folder / "courier"):
+        yield Site(site.folder, site.node_id, site.config.node_key, outbox, inbox)
 
 
 def until(condition: Callable[[], bool], what: str, timeout_seconds: float = 60.0) -> None:
@@ -95,4 +98,4 @@ def until(condition: Callable[[], bool], what: str, timeout_seconds: float = 60.
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_seconds:g} s: {what}")
-        time.sleep(0.1)
+        time.sleep(0.2)

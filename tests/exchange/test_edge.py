@@ -17,6 +17,15 @@ SuperLink = Callable[[httpx.Request], httpx.Response]
 HEARTBEAT = "/v1/fleet/send-node-heartbeat"
 
 
+def streamed(status: int, body: bytes, media_type: str) -> httpx.Response:
+    """As from a network: the body is still to come."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield body
+
+    return httpx.Response(status, content=chunks(), headers={"content-type": media_type, "server": "uvicorn"})
+
+
 class Behind:
     """Notes what came through."""
 
@@ -25,8 +34,7 @@ class Behind:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.seen.append(request)
-        headers = {"content-type": "application/protobuf", "server": "uvicorn"}
-        return httpx.Response(200, content=b"answer", headers=headers)
+        return streamed(200, b"answer", "application/protobuf")
 
 
 def knock(superlink: SuperLink, method: str, path: str, content: object = b"", **headers: str) -> httpx.Response:
@@ -177,5 +185,5 @@ def test_a_silent_superlink_is_told_without_its_address() -> None:
 
 
 def test_an_error_of_the_superlink_reaches_the_node() -> None:
-    reply = knock(lambda _request: httpx.Response(401, json={"detail": "no"}), "POST", HEARTBEAT)
+    reply = knock(lambda _request: streamed(401, b'{"detail": "no"}', "application/json"), "POST", HEARTBEAT)
     assert (reply.status_code, reply.json()) == (401, {"detail": "no"})

@@ -1,4 +1,4 @@
-"""The gathering against couriers that are called directly: a grid without processes, and a clock that sleeping moves."""
+"""The gathering against couriers that are called directly: a grid without processes, a clock that sleeping moves."""
 
 from __future__ import annotations
 
@@ -398,5 +398,5 @@ def test_the_server_app_opens_the_centre_of_its_run_setting(world: World, tmp_pa
 
 def test_a_run_without_its_setting_is_refused(world: World) -> None:
     app = server_app(lambda _path: world.centre)
-    with pytest.raises(ConfigurationError, match="run setting server-config must be the path of server.toml"):
+    with pytest.raises(ConfigurationError, match=r"run setting server-config must be the path of server\.toml"):
         app(world.grid, Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={}))

@@ -7,6 +7,7 @@ import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +118,12 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 def test_too_few_images_are_refused(tmp_path: Path, images: int, held_out: int) -> None:
     with pytest.raises(ParameterError, match=rf"train on {images} images in batches of 16, with {held_out} held out"):
         pretrain(blobs(images), blobs(held_out), RECIPE, ORIGIN, tmp_path / "e", ignore)
+
+
+@pytest.mark.parametrize("change", [{"training_steps": 0}, {"warmup_steps": 0}, {"learning_rate": 0.0}])
+def test_an_impossible_recipe_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match=r"asked to train with .* give at least 1 of each, and a rate above 0"):
+        replace(RECIPE, **change)
 
 
 def test_another_bottleneck_keeps_the_flow(tmp_path: Path) -> None:

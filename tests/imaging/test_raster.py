@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from ldp_client.errors import ParameterError, QuarantinedError
+from ldp_client.imaging.codestream import coded_size
 from ldp_client.imaging.png import pixels_only, png_bytes
 from ldp_client.imaging.raster import read_raster
 
@@ -123,6 +126,11 @@ def test_a_second_header_does_not_pass_the_check() -> None:
     assert "an image that states two sizes" in refusal(data[:end] + header(3000, 3000) + data[end:])
 
 
+def test_the_frame_header_is_found_behind_fill_bytes_and_bare_markers() -> None:
+    data = saved(Image.fromarray(GREY), "JPEG")
+    assert coded_size(data[:2] + b"\xff\xff\xff\xd0" + data[2:]) == (40, 50)
+
+
 def test_a_tiny_image_is_too_small() -> None:
     assert "set aside (too_small): 27 x 50 pixels" in refusal(png_bytes(GREY[:27]))
 
@@ -132,6 +140,23 @@ def test_an_image_cut_short_is_unreadable(kind: str) -> None:
     data = saved(Image.fromarray(GREY), kind)
     for length in (9, 30, len(data) // 2, len(data) - 30):
         assert refusal(data[:length]).startswith(("set aside (unreadable)", "set aside (too_small)"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@given(changes=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=4))
+@settings(deadline=None)
+def test_damaged_images_are_read_or_set_aside_and_never_break_the_run(
+    kind: str, changes: list[tuple[int, int]]
+) -> None:
+    data = bytearray(saved(Image.fromarray(GREY), kind))
+    for at, value in changes:
+        data[at % len(data)] = value
+    try:
+        read = read_raster(bytes(data))
+    except QuarantinedError:
+        return
+    assert read.pixels.ndim == 2
+    assert read.pixels.dtype in (np.uint8, np.uint16)
 
 
 def test_a_damaged_png_is_unreadable() -> None:

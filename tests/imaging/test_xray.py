@@ -59,7 +59,7 @@ def test_another_secret_gives_another_key() -> None:
 def test_the_key_of_pixels_does_not_depend_on_their_layout_in_memory() -> None:
     grey = np.arange(6, dtype=np.uint16).reshape(2, 3)
     assert xray_key(SECRET, grey) == xray_key(SECRET, np.asfortranarray(grey))
-    assert xray_key(SECRET, grey) == xray_key(SECRET, grey.astype(">u2"))
+    assert xray_key(SECRET, grey) == xray_key(SECRET, np.repeat(grey, 2, axis=1)[:, ::2])
 
 
 def test_shape_type_and_every_pixel_enter_the_key() -> None:

@@ -1,0 +1,200 @@
+"""Three hospitals and one centre on this machine, as real processes with real keys, TLS and ledgers.
+
+Everything here goes through the same functions as the commands that a hospital and a centre type; only the officers
+are one program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from examples.demo.hospitals import LABELS, Country, Hospital
+from ldp_client import desk
+from ldp_client.errors import ExchangeError
+from ldp_client.flow.encoder import Encoder
+from ldp_client.imaging.dataset import write_dataset
+from ldp_client.plan import make_plan
+from ldp_client.privacy.loss import PrivacyLoss
+from ldp_client.privacy.spec import joint_laplace
+from ldp_client.processes import Program, free_port, running
+from ldp_client.site import Site, create_site, data_set, enrolment, open_site
+from ldp_client.supernode import create_node_key, create_secret
+from ldp_client.wire.campaign import Approval, Campaign, Policy, campaign_id, plan_id, policy_id
+from ldp_client.wire.canonical import canonical_bytes
+from ldp_client.wire.envelope import APPROVAL, POLICY, close_envelope
+from ldp_client.wire.signing import SigningKey
+from ldp_client.wire.signing import create_secret as create_key
+from server.centre import Centre, enrol, open_centre, publish
+from server.config import CARD_NAME, ExchangeSection
+from server.service import create_centre
+
+ENDS = "2099-12-31"
+RADIUS = "1"
+
+
+@dataclass
+class Network:
+    """The demo's parties: one folder each below `folder`."""
+
+    folder: Path
+    country: Country
+    encoder: Encoder
+    campaign: Campaign
+    centre: Centre
+    sites: dict[str, Site]
+
+    def node_port(self, site: str) -> int:
+        """Where the site's courier reaches its SuperNode."""
+        return int((self.folder / site / "node" / "port").read_text())
+
+    def close(self) -> None:
+        """Let go of all ledgers."""
+        self.centre.close()
+        for site in self.sites.values():
+            site.close()
+
+
+def build(folder: Path, country: Country, encoder: Encoder) -> Network:
+    """Found the centre and its three sites, enrol them, publish the campaign, sign the policies."""
+    path = create_centre(
+        folder / "centre",
+        "Thoracic Network",
+        ["127.0.0.1"],
+        ExchangeSection(port=free_port(), superlink_port=free_port()),
+    )
+    centre = open_centre(path)
+    release = joint_laplace(
+        epsilon=country.epsilon,
+        classes=len(LABELS),
+        bottleneck_dimension=encoder.dimension,
+        radius=RADIUS,
+    )
+    campaign = Campaign(
+        name="pneumonia",
+        purpose="Learn to tell pneumonia from normal chest X-rays of children.",
+        encoder=encoder.digest,
+        release=release,
+        label_names=LABELS,
+        unit=country.unit,
+        cap=country.cap,
+        micro_epsilon_per_record=release.loss.micro_epsilon,
+        ends=ENDS,
+    )
+    publish(centre, campaign)
+    sites = {hospital.id: _found_site(folder, hospital, country, encoder, centre) for hospital in country.hospitals}
+    return Network(folder, country, encoder, campaign, centre, sites)
+
+
+def _found_site(folder: Path, hospital: Hospital, country: Country, encoder: Encoder, centre: Centre) -> Site:
+    home = folder / hospital.id
+    officer = SigningKey(os.urandom(32))
+    agent, node = home / "agent", home / "node"
+    agent.mkdir(parents=True)
+    site = create_site(agent, hospital.id, hospital.name, (officer.public_key,))
+    create_key(agent / "keys" / "officer.key", officer.secret)
+    toml = agent / "agent.toml"
+    toml.write_text(toml.read_text() + f'\n[encoder]\nbundle = "{country.encoder}"\n')
+    (agent / "centre.json").write_bytes((folder / "centre" / CARD_NAME).read_bytes())
+    site.outbox.create()
+    site.inbox.create()
+    write_dataset(agent / "xrays", hospital.images, hospital.labels, LABELS, hospital.patients)
+    public = create_node_key(node / "node")
+    create_secret(node / "courier.secret")
+    (node / "port").write_text(str(free_port()))
+    policy = Policy(
+        site=hospital.id,
+        serial=1,
+        encoders=(encoder.digest,),
+        units=(country.unit,),
+        lifetime_micro_epsilon=PrivacyLoss.of(country.lifetime).micro_epsilon,
+    )
+    site.ledger.file_policy(close_envelope(POLICY, canonical_bytes(policy), officer))
+    enrol(centre, enrolment(site, public.read_text().strip()))
+    site.close()
+    return open_site(agent)
+
+
+def approve(site: Site, campaign: Campaign) -> None:
+    """What the officer does with `ldp-client campaign approve`."""
+    officer = SigningKey((site.folder / "keys" / "officer.key").read_bytes())
+    found = site.ledger.policy()
+    if found is None:
+        raise ExchangeError("the demo's site has no policy; this is a fault of the demo")
+    plan = make_plan(campaign, found[1], data_set(site, campaign), site.ledger)
+    approval = Approval(
+        site=site.ledger.genesis.site,
+        ledger_id=site.ledger.genesis.ledger_id,
+        campaign=campaign_id(campaign),
+        policy=policy_id(found[1]),
+        plan=plan_id(plan),
+        expires=ENDS,
+    )
+    site.ledger.file_approval(close_envelope(APPROVAL, canonical_bytes(approval), officer), campaign)
+
+
+@contextlib.contextmanager
+def processes(network: Network) -> Iterator[None]:
+    """Start centre, nodes, couriers and agents as their users would; stop all of them, however the block is left."""
+    folder, edge = network.folder, network.centre.config.exchange
+    logs = folder / "logs"
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, *command: str) -> None:
+            environment = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+            # Three hospitals share one machine here: with a thread per core each, they would wait for one another.
+            environment["OMP_NUM_THREADS"] = "1"
+            program = str(Path(sys.executable).parent / command[0])
+            stack.enter_context(running(Program([program, *command[1:]], environment, logs / f"{name}.log")))
+
+        start("centre", "ldp-server", "serve", "--state", str(folder / "centre"))
+        for site in network.sites:
+            home, port = folder / site, network.node_port(site)
+            node = ("--folder", str(home / "node"), "--edge", f"127.0.0.1:{edge.port}", "--port", str(port))
+            authority = str(folder / "centre" / "tls" / "ca.crt")
+            start(f"{site}-node", "ldp-client", "node", "run", *node, "--authority", authority)
+            spool = ("--spool", str(home / "agent" / "spool"), "--secret", str(home / "node" / "courier.secret"))
+            start(f"{site}-courier", "ldp-client", "courier", "run", *spool, "--supernode", f"127.0.0.1:{port}")
+            start(f"{site}-agent", "ldp-client", "agent", "run", "--state", str(home / "agent"), "--interval", "0.5")
+        yield
+
+
+def wait_for_campaigns(network: Network, seconds: float) -> Iterator[str]:
+    """Yield each site when the campaign has reached it.
+
+    Raises:
+        ExchangeError: it did not reach all of them in time.
+    """
+    waiting, deadline = dict(network.sites), time.monotonic() + seconds
+    while waiting:
+        for name, site in list(waiting.items()):
+            if desk.campaigns(site):
+                del waiting[name]
+                yield name
+        if time.monotonic() > deadline:
+            raise ExchangeError(
+                f"the campaign did not reach {', '.join(waiting)} within {seconds:g} s; see {network.folder / 'logs'}"
+            )
+        time.sleep(0.2)
+
+
+def wait_until_finished(network: Network, seconds: float) -> Iterator[dict[str, int]]:
+    """Yield how many records each site has sealed, until the centre says that nothing is left to send or to hear.
+
+    Raises:
+        ExchangeError: not finished in time.
+    """
+    name, deadline = campaign_id(network.campaign), time.monotonic() + seconds
+    while True:
+        yield {site: opened.ledger.counts(name)[0] for site, opened in network.sites.items()}
+        if network.centre.finished():
+            yield {site: opened.ledger.counts(name)[0] for site, opened in network.sites.items()}
+            return
+        if time.monotonic() > deadline:
+            raise ExchangeError(f"the gathering did not finish within {seconds:g} s; see {network.folder / 'logs'}")
+        time.sleep(0.3)

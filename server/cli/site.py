@@ -1,0 +1,60 @@
+"""`ldp-server site`: who takes part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ldp_client.cli.console import Format, Output, say, show
+from ldp_client.errors import ConfigurationError
+from ldp_client.wire.signing import fingerprint
+from server.centre import enrol as enrol_site
+from server.centre import suspend_site
+from server.cli.opened import HERE, State, opened
+from server.store import sites
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def enrol(
+    file: Annotated[Path, typer.Argument(help="The site's signed enrolment, received through a channel you trust.")],
+    state: State = HERE,
+) -> None:
+    """Take a site in. Compare the fingerprint by telephone; `serve` lets its node connect."""
+    try:
+        envelope = file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read ({error.strerror}); ask the site for its enrolment") from error
+    with opened(state) as centre:
+        site = enrol_site(centre, envelope)
+        say(f"enrolled {site.site} ({site.name}), key fingerprint {fingerprint(site.signing_key)}")
+
+
+@app.command("list")
+def list_sites(state: State = HERE, output: Output = Format.TABLE) -> None:
+    """Every site, where its ledger stands here, and its key's fingerprint."""
+    with opened(state) as centre, centre.database.snapshot() as connection:
+        show(
+            [
+                {
+                    "site": site.site,
+                    "name": site.name,
+                    "entries": site.sequence,
+                    "suspended": "yes" if site.suspended else "no",
+                    "fingerprint": fingerprint(site.signing_key),
+                }
+                for site in sites.every(connection)
+            ],
+            output,
+        )
+
+
+@app.command()
+def suspend(site: Annotated[str, typer.Argument(help="The site's id.")], state: State = HERE) -> None:
+    """Stop talking to a site until a person has looked."""
+    with opened(state) as centre:
+        suspend_site(centre, site)
+        say(f"suspended {site}")

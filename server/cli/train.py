@@ -1,0 +1,35 @@
+"""`ldp-server train`: a classifier from a campaign's records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ldp_client.cli.console import say
+from ldp_client.wire.campaign import campaign_id
+from ldp_client.wire.canonical import canonical_bytes
+from server.cli.opened import HERE, State, opened
+from server.learning.train import TrainingSet, train
+from server.store.queries import records_of
+
+app = typer.Typer()
+
+
+@app.command()
+def learn(
+    which: Annotated[str, typer.Argument(help="The campaign's name or id.")],
+    out: Annotated[Path, typer.Option(help="Where to write the classifier.")],
+    state: State = HERE,
+) -> None:
+    """Learn a classifier from a campaign's records; post-processing, which costs no epsilon."""
+    with opened(state) as centre, centre.database.snapshot() as connection:
+        campaign = centre.find_campaign(which)
+        payloads = [record.payload for record in records_of(connection, campaign_id(campaign))]
+    trained = train(TrainingSet.from_payloads(campaign, payloads))
+    out.write_bytes(canonical_bytes(trained.classifier))
+    say(
+        f"learnt from {trained.classifier.records} records; the noise alone moves each coordinate of their mean by "
+        f"{trained.noise_error:.4f} (one standard deviation); wrote {out}"
+    )

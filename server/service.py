@@ -1,0 +1,126 @@
+"""The centre as a service: stock SuperLink on loopback, the edge before it, and the gathering kept going."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ldp_client.errors import ExchangeError
+from server.centre import Centre
+from server.certificates import TLS_FOLDER, CertificateFiles, create_authority, issue_server_certificate
+from server.config import ExchangeSection, initialise
+from server.edge import EdgeConfig
+from server.gather import SERVER_CONFIG, UNTIL_FINISHED
+from server.store import sites
+from server.superlink import (
+    SuperLinkConfig,
+    edge_running,
+    register_supernode,
+    run_status,
+    start_run,
+    stop_run,
+    superlink_running,
+)
+
+log = logging.getLogger(__name__)
+LOOK_SECONDS = 2.0
+STATUS_SECONDS = 20.0
+
+
+@dataclass
+class Service:
+    """A running SuperLink and edge. `run` lets enrolled nodes in and keeps one gathering alive."""
+
+    config_path: Path
+    centre: Centre
+    superlink: SuperLinkConfig
+    _run: int | None = None
+    _registered: set[str] = field(default_factory=set)
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until told to stop. A gathering that ended is started again: it goes on where it was."""
+        waited = STATUS_SECONDS
+        try:
+            while not stop.is_set():
+                self.register_nodes()
+                if waited >= STATUS_SECONDS:
+                    self._keep_gathering()
+                    waited = 0.0
+                stop.wait(LOOK_SECONDS)
+                waited += LOOK_SECONDS
+        finally:
+            if self._run is not None:
+                with contextlib.suppress(ExchangeError):
+                    stop_run(self.superlink, self._run)
+
+    def register_nodes(self) -> None:
+        """Let the node of every enrolled site connect. The SuperLink remembers them; so does a file per site here."""
+        folder = self.superlink.folder / "registered"
+        folder.mkdir(parents=True, exist_ok=True)
+        with self.centre.database.snapshot() as connection:
+            enrolled = [site for site in sites.every(connection) if not site.suspended]
+        for site in enrolled:
+            mark = folder / site.site
+            if mark.exists():
+                continue
+            with tempfile.NamedTemporaryFile("wb", suffix=".pub") as key:
+                key.write(sites.openssh_node_key(site) + b"\n")
+                key.flush()
+                register_supernode(self.superlink, Path(key.name), site.site)
+            mark.touch()
+            log.info("the node of %s may connect", site.site)
+
+    def _keep_gathering(self) -> None:
+        if self._run is not None:
+            status = run_status(self.superlink, self._run)
+            if not status.startswith("finished"):
+                return
+            log.warning("the gathering ended (%s) and is started again", status)
+        self._run = start_run(self.superlink, {SERVER_CONFIG: str(self.config_path.resolve()), UNTIL_FINISHED: False})
+
+
+def create_centre(folder: Path, name: str, hosts: list[str], exchange: ExchangeSection) -> Path:
+    """A new centre with keys, an empty ledger, TLS certificates for the edge's `hosts`; the path of its server.toml.
+
+    Raises:
+        ConfigurationError: the folder holds a centre already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = initialise(folder, name, exchange=exchange)
+    authority = create_authority(folder / TLS_FOLDER, name)
+    issue_server_certificate(authority, folder / TLS_FOLDER, "edge", hosts)
+    issue_server_certificate(authority, folder / TLS_FOLDER, "superlink", ["127.0.0.1", "localhost"])
+    return path
+
+
+@contextlib.contextmanager
+def serving(config_path: Path, centre: Centre) -> Iterator[Service]:
+    """SuperLink and edge run during the block.
+
+    Raises:
+        ExchangeError: one of them does not come up; the message names its log.
+    """
+    folder, exchange = config_path.parent, centre.config.exchange
+    tls = folder / TLS_FOLDER
+    authority = tls / "ca.crt"
+    superlink = SuperLinkConfig(
+        folder / "superlink",
+        exchange.superlink_port,
+        authority,
+        CertificateFiles(tls / "superlink.crt", tls / "superlink.key"),
+    )
+    edge = EdgeConfig(
+        host=exchange.host,
+        port=exchange.port,
+        certificate=tls / "edge.crt",
+        key=tls / "edge.key",
+        superlink=superlink.address,
+        authority=authority,
+    )
+    with superlink_running(superlink), edge_running(edge, superlink.folder):
+        yield Service(config_path, centre, superlink)

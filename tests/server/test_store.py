@@ -1,0 +1,195 @@
+"""The database by itself: durable, insert-only, one transaction at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from hospital import Hospital, a_campaign
+from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+from world import World
+
+from ldp_client.errors import ConfigurationError
+from ldp_client.wire.canonical import parse
+from ldp_client.wire.chain import ZERO, link
+from ldp_client.wire.exchange import CentralEntry
+from server.centre import publish
+from server.store import queries, tables
+from server.store.database import Database, open_database
+from server.store.migrations.versions.v0001_initial import INSERT_ONLY, KEPT
+
+Ready = tuple[Hospital, int]
+
+
+@pytest.fixture
+def full(world: World, ready: Ready) -> World:
+    """A centre that has a row in every table."""
+    anne, approval = ready
+    anne.release(world.campaign, approval, 1)
+    anne.seal(world.campaign, 999)
+    world.deliver(anne)
+    world.centre.answer("anne", [anne.state(), anne.state(ledger_id="c" * 64)])
+    return world
+
+
+def test_every_table_is_used(full: World) -> None:
+    with full.centre.database.snapshot() as connection:
+        for table in tables.metadata.sorted_tables:
+            assert connection.execute(select(func.count()).select_from(table)).scalar_one() >= 1, table.name
+
+
+@pytest.mark.parametrize("name", INSERT_ONLY)
+def test_evidence_cannot_be_changed_or_deleted(full: World, name: str) -> None:
+    table = tables.metadata.tables[name]
+    column = next(iter(table.columns))
+    for statement in (update(table).values({column.name: column}), delete(table)):
+        with (
+            pytest.raises(IntegrityError, match=f"{name} is insert-only"),
+            full.centre.database.transaction() as connection,
+        ):
+            connection.execute(statement)
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_sites_campaigns_and_the_centre_are_never_deleted(full: World, name: str) -> None:
+    with (
+        pytest.raises(IntegrityError, match=f"{name} is insert-only"),
+        full.centre.database.transaction() as connection,
+    ):
+        connection.execute(delete(tables.metadata.tables[name]))
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(full: World) -> None:
+    with full.centre.database.snapshot() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+
+
+def test_sqlite_is_durable_and_checks_its_references(full: World) -> None:
+    with full.centre.database.snapshot() as connection:
+        found = [connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in ("journal_mode", "synchronous")]
+        assert found == ["wal", 2]
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
+    with pytest.raises(IntegrityError), full.centre.database.transaction() as connection:
+        connection.execute(insert(tables.refusals).values(site="anne", seal=10_000, code="contents"))
+
+
+def test_a_table_takes_no_value_of_another_type(full: World) -> None:
+    with pytest.raises(IntegrityError, match="cannot store"), full.centre.database.transaction() as connection:
+        connection.execute(text("INSERT INTO totals VALUES ('anne', 'x', 'many', 0, 0, 0, 0)"))
+
+
+def test_a_block_that_fails_leaves_nothing_and_shows_the_first_error(full: World) -> None:
+    def fail() -> None:
+        with full.centre.database.transaction() as connection:
+            connection.execute(update(tables.sites).values(name="changed"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert full.budget().name == "St. Anne"
+
+
+def test_a_rollback_that_fails_does_not_hide_what_went_wrong_first(full: World) -> None:
+    def fail() -> None:
+        with full.centre.database.transaction() as connection:
+            # Closed behind SQLAlchemy's back, so that its own rollback fails.
+            connection.connection.dbapi_connection.close()  # type: ignore[union-attr]
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+
+def test_a_snapshot_does_not_see_what_is_written_meanwhile(full: World) -> None:
+    with full.centre.database.snapshot() as reading:
+        before = queries.budgets(reading)
+        with full.centre.database.transaction() as writing:
+            writing.execute(update(tables.sites).values(records=99))
+        assert queries.budgets(reading) == before
+    assert full.budget().records == 99
+
+
+def test_the_central_ledger_is_one_chain(full: World) -> None:
+    publish(full.centre, a_campaign("second"))
+    with full.centre.database.snapshot() as connection:
+        centre = connection.execute(select(tables.centre)).one()
+        lines = connection.execute(select(tables.central).order_by(tables.central.c.sequence)).all()
+    head, kinds = ZERO, []
+    for number, line in enumerate(lines, start=1):
+        head = link(centre.ledger_id, number, head, line.body)
+        assert (line.sequence, line.head) == (number, head)
+        kinds.append(parse(CentralEntry, line.body).kind)
+    assert (centre.sequence, centre.head) == (len(lines), head)
+    assert kinds == ["campaign", "enrolment", "batch", "campaign"]
+
+
+def test_totals_add_up_to_what_is_stored(full: World) -> None:
+    with full.centre.database.snapshot() as connection:
+        (total,) = connection.execute(select(tables.totals)).all()
+    assert (total.charges, total.records, total.agreed_bound, total.beyond) == (1, 1, 4_000_000, 0)
+    assert (full.budget().records, full.budget().refused) == (1, 1)
+
+
+def test_a_site_without_policy_or_charges_has_agreed_to_nothing(world: World, anne: Hospital) -> None:
+    budget = world.budget()
+    assert (budget.unit, budget.entries, str(budget.agreed), str(budget.spent), str(budget.remaining)) == (
+        "patient",
+        1,
+        "0",
+        "0",
+        "0",
+    )
+
+
+def test_one_campaign_per_image_makes_the_site_one_of_images(world: World, anne: Hospital) -> None:
+    images = a_campaign("images", unit="image", cap=1)
+    publish(world.centre, images)
+    policy = anne.adopt(units=("patient", "image"))
+    anne.release(world.campaign, anne.approve(world.campaign, policy), 1)
+    anne.release(images, anne.approve(images, policy), 1)
+    assert world.deliver(anne).refused == ()
+    assert world.budget().unit == "image"
+    assert str(world.budget().spent) == "6"
+
+
+def test_incidents_can_be_asked_for_by_site(full: World) -> None:
+    full.join("bert")
+    full.centre.submit("bert", b"scribble")
+    with full.centre.database.snapshot() as connection:
+        assert [one.code for one in queries.incidents(connection, "bert")] == ["seal"]
+        assert [one.code for one in queries.incidents(connection)] == ["clone", "seal"]
+
+
+# --- opening
+
+
+@pytest.mark.parametrize("url", ["no url", "oracle://u:hunter2@h/x", "nosuch://u:hunter2@h/x"])
+def test_a_url_that_cannot_be_used_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="expected sqlite:///FILE") as refusal:
+        open_database(url)
+    assert "hunter2" not in str(refusal.value)
+    assert refusal.value.__cause__ is None
+
+
+def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere/x\.sqlite3 cannot be opened"):
+        open_database(f"sqlite:///{tmp_path}/nowhere/x.sqlite3")
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.sqlite3").write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    with pytest.raises(ConfigurationError, match="and that it is a database"):
+        open_database(f"sqlite:///{tmp_path}/x.sqlite3")
+
+
+def test_tables_of_a_later_version_are_left_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite3"
+    database: Database = open_database(url)
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    database.close()
+    with pytest.raises(ConfigurationError, match="install the version that wrote them"):
+        open_database(url)

@@ -1,0 +1,360 @@
+"""Golden and bad vectors of everything that crosses the line: `python tests/vectors/build_vectors.py [FOLDER]`.
+
+The golden files are the format: whoever changes one changes what older ledgers and exports mean. A bad vector is named
+after its fault, and says with which words it must be refused. Keys and bytes here are fixed and protect nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ldp_client.privacy.clipping import clip
+from ldp_client.privacy.laplace import DiscreteLaplace
+from ldp_client.privacy.noise import discrete_laplace, shuffled
+from ldp_client.privacy.spec import joint_laplace
+from ldp_client.wire.campaign import Approval, Campaign, Plan, Policy, campaign_id, plan_id, policy_id
+from ldp_client.wire.canonical import Wire, canonical_bytes
+from ldp_client.wire.chain import (
+    ZERO,
+    Abandon,
+    ApprovalEntry,
+    Charge,
+    Genesis,
+    LedgerEntry,
+    PolicyEntry,
+    Seal,
+    entry_body,
+    subject_commitment,
+    walk,
+)
+from ldp_client.wire.envelope import APPROVAL, CAMPAIGN, POLICY, close_envelope
+from ldp_client.wire.exchange import (
+    Batch,
+    BatchHeader,
+    CampaignAnswer,
+    CampaignCode,
+    CentralEntry,
+    CentreCard,
+    Checkpoint,
+    Enrolment,
+    Grant,
+    Payload,
+    Receipt,
+    Refusal,
+    RefusalCode,
+    SiteCode,
+    SiteState,
+    Witness,
+    header_id,
+    sealed_digest,
+)
+from ldp_client.wire.record import pack, record_digest
+from ldp_client.wire.signing import SealingKey, SigningKey, fingerprint, key_id
+
+SITE, OFFICER, CENTRE = (SigningKey(bytes([number]) * 32) for number in (1, 2, 3))
+SEALING = SealingKey(bytes([4]) * 32)
+LEDGER = hashlib.sha256(b"a ledger").hexdigest()
+ENCODER = hashlib.sha256(b"an encoder").hexdigest()
+
+
+class Stream:
+    """A fixed byte source: SHA-256 of a label and a counter."""
+
+    def __init__(self, label: str) -> None:
+        self._label, self._block, self._rest = label.encode(), 0, b""
+
+    def __call__(self, count: int) -> bytes:
+        while len(self._rest) < count:
+            self._rest += hashlib.sha256(self._label + self._block.to_bytes(8, "big")).digest()
+            self._block += 1
+        taken, self._rest = self._rest[:count], self._rest[count:]
+        return taken
+
+
+CAMPAIGN_DOCUMENT = Campaign(
+    name="pneumonia-2026",
+    purpose='Pneumonia on the chest X-ray: é, 肺, and a "quoted" word',
+    encoder=ENCODER,
+    release=joint_laplace(epsilon=2, classes=2, bottleneck_dimension=2, radius=1),
+    label_names=("normal", "pneumonia"),
+    unit="patient",
+    cap=2,
+    micro_epsilon_per_record=2_000_000,
+    ends="2026-12-31",
+)
+POLICY_DOCUMENT = Policy(site="site-a", serial=1, encoders=(ENCODER,), lifetime_micro_epsilon=4_000_000)
+PLAN_DOCUMENT = Plan(
+    campaign=campaign_id(CAMPAIGN_DOCUMENT),
+    policy=policy_id(POLICY_DOCUMENT),
+    unit="patient",
+    records=10,
+    units=8,
+    units_at_cap=2,
+    units_without_budget=0,
+    quarantined=1,
+    micro_epsilon_per_record=2_000_000,
+    bound_micro_epsilon_per_unit=4_000_000,
+)
+APPROVAL_DOCUMENT = Approval(
+    site="site-a",
+    ledger_id=LEDGER,
+    campaign=campaign_id(CAMPAIGN_DOCUMENT),
+    policy=policy_id(POLICY_DOCUMENT),
+    plan=plan_id(PLAN_DOCUMENT),
+    expires="2026-12-31",
+)
+STEPS = DiscreteLaplace(CAMPAIGN_DOCUMENT.release.laplace)(
+    clip(np.array([[512, -300], [900, 900]], dtype=np.int64), CAMPAIGN_DOCUMENT.release.laplace.clip),
+    Stream("record"),
+)
+RECORDS = pack(STEPS)
+ENTRIES: dict[str, LedgerEntry] = {
+    "genesis": Genesis(
+        site="site-a",
+        ledger_id=LEDGER,
+        signing_key=SITE.public_key.hex(),
+        officer_keys=(OFFICER.public_key.hex(),),
+        secret_commitment=hashlib.sha256(b"a secret").hexdigest(),
+    ),
+    "policy": PolicyEntry(envelope=close_envelope(POLICY, canonical_bytes(POLICY_DOCUMENT), OFFICER)),
+    "approval": ApprovalEntry(envelope=close_envelope(APPROVAL, canonical_bytes(APPROVAL_DOCUMENT), OFFICER)),
+    "charge": Charge(
+        subject=subject_commitment(b"a patient key", bytes(32)),
+        campaign=campaign_id(CAMPAIGN_DOCUMENT),
+        approval=3,
+        micro_epsilon=2_000_000,
+    ),
+    "seal": Seal(charge=4, record=record_digest(campaign_id(CAMPAIGN_DOCUMENT), 4, RECORDS[0])),
+    "abandon": Abandon(charge=6),
+}
+BODIES = [entry_body(entry) for entry in ENTRIES.values()]
+HEADS = walk(LEDGER, 1, ZERO, BODIES)
+SEALED = b"sealed bytes stand here"
+HEADER = BatchHeader(
+    site="site-a",
+    ledger_id=LEDGER,
+    first=1,
+    last=5,
+    previous_head=ZERO,
+    head=HEADS[4],
+    records=1,
+    sealed_digest=sealed_digest(SEALED),
+    sealed_bytes=len(SEALED),
+    day="2026-03-01",
+)
+DOCUMENTS: dict[str, Wire] = {
+    "campaign": CAMPAIGN_DOCUMENT,
+    "policy": POLICY_DOCUMENT,
+    "plan": PLAN_DOCUMENT,
+    "approval": APPROVAL_DOCUMENT,
+    "enrolment": Enrolment(site="site-a", name="Hôpital A", genesis=ENTRIES["genesis"], node_key="ssh-key"),  # type: ignore[arg-type]
+    "centre_card": CentreCard(name="Centre", signing_key=CENTRE.public_key.hex(), sealing_key=SEALING.public_key.hex()),
+    "site_state": SiteState(
+        site="site-a",
+        ledger_id=LEDGER,
+        sequence=5,
+        head=HEADS[4],
+        acknowledged=0,
+        code=SiteCode.NEEDS_WITNESS,
+        nonce="ab" * 32,
+        campaigns=(CampaignAnswer(campaign=campaign_id(CAMPAIGN_DOCUMENT), code=CampaignCode.APPROVED),),
+    ),
+    "witness": Witness(nonce="ab" * 32, site="site-a", ledger_id=LEDGER, sequence=1, head=HEADS[0]),
+    "header": HEADER,
+    "batch": Batch(
+        site="site-a",
+        ledger_id=LEDGER,
+        first=1,
+        previous_head=ZERO,
+        entries=tuple(BODIES[:5]),
+        payloads=(Payload(seal=5, record=RECORDS[0]),),
+    ),
+    "grant": Grant(site="site-a", ledger_id=LEDGER, header=header_id(HEADER)),
+    "receipt": Receipt(
+        site="site-a",
+        ledger_id=LEDGER,
+        first=1,
+        sequence=5,
+        head=HEADS[4],
+        header=header_id(HEADER),
+        batch_digest=sealed_digest(SEALED),
+        central_sequence=3,
+        central_head="cd" * 32,
+        refused=(Refusal(seal=5, code=RefusalCode.CONTENTS),),
+    ),
+    "central_entry": CentralEntry(
+        kind="batch",
+        site="site-a",
+        ledger_id=LEDGER,
+        first=1,
+        sequence=5,
+        head=HEADS[4],
+        reference=sealed_digest(SEALED),
+    ),
+    "checkpoint": Checkpoint(party="site-a", ledger_id=LEDGER, sequence=5, head=HEADS[4]),
+}
+
+
+def golden() -> dict[str, dict[str, Any]]:
+    """Every golden vector by its file's stem."""
+    vectors: dict[str, dict[str, Any]] = {}
+    for name, document in DOCUMENTS.items():
+        body = canonical_bytes(document)
+        vectors[name] = {
+            "kind": type(document).__name__,
+            "bytes": body.decode(),
+            "sha256": hashlib.sha256(body).hexdigest(),
+        }
+    for name, body in zip(ENTRIES, BODIES, strict=True):
+        vectors[f"entry_{name}"] = {"kind": "LedgerEntry", "bytes": body.decode()}
+    vectors["identifiers"] = {
+        "campaign": campaign_id(CAMPAIGN_DOCUMENT),
+        "policy": policy_id(POLICY_DOCUMENT),
+        "plan": plan_id(PLAN_DOCUMENT),
+        "header": header_id(HEADER),
+        "site_key": key_id(SITE.public_key).hex(),
+        "site_fingerprint": fingerprint(SITE.public_key),
+        "subject": subject_commitment(b"a patient key", bytes(32)),
+    }
+    vectors["chain"] = {"ledger_id": LEDGER, "bodies": [body.decode() for body in BODIES], "heads": HEADS}
+    vectors["envelope"] = {
+        "payload_type": CAMPAIGN,
+        "payload": canonical_bytes(CAMPAIGN_DOCUMENT).decode(),
+        "secret": CENTRE.secret.hex(),
+        "hex": close_envelope(CAMPAIGN, canonical_bytes(CAMPAIGN_DOCUMENT), CENTRE).hex(),
+    }
+    vectors["record"] = {
+        "steps": STEPS.steps.tolist(),
+        "hex": [record.hex() for record in RECORDS],
+        "digest_at_charge_4": [record_digest(campaign_id(CAMPAIGN_DOCUMENT), 4, record) for record in RECORDS],
+    }
+    vectors["draws"] = {
+        "what": "from the byte stream SHA-256(scale | counter): the same bytes must give the same draws for ever",
+        **{
+            scale: discrete_laplace(Fraction(scale), 12, Stream(scale)).tolist()
+            for scale in ("3/10", "1", "5/2", "1000/3", "12345.678")
+        },
+        "shuffled": shuffled(12, Stream("shuffled")).tolist(),
+    }
+    return vectors
+
+
+UNREADABLE = "that this version can read"
+NOT_CANONICAL = "but not its canonical bytes"
+
+
+def bad() -> dict[str, dict[str, Any]]:
+    """Every bad vector by its fault, with words of the refusal. `spaces` are appended before it is read."""
+    campaign = canonical_bytes(CAMPAIGN_DOCUMENT).decode()
+    charge = entry_body(ENTRIES["charge"]).decode()
+    envelope = entry_body(ENTRIES["policy"]).decode()
+    reordered = json.dumps(dict(reversed(json.loads(campaign).items())), separators=(",", ":"), ensure_ascii=False)
+
+    def changed(text: str, old: str, new: str) -> str:
+        if text.count(old) != 1:
+            raise ValueError(f"{old!r} stands {text.count(old)} times in the vector")
+        return text.replace(old, new)
+
+    campaigns = {
+        "duplicate_key": (changed(campaign, '"cap":2,', '"cap":1,"cap":2,'), NOT_CANONICAL),
+        "extra_key": (changed(campaign, '{"cap":2,', '{"Mrs Example":1,"cap":2,'), "first fault at 'the start'"),
+        "missing_key": (changed(campaign, '"cap":2,', ""), "first fault at 'cap'"),
+        "white_space": (changed(campaign, '"cap":2,', '"cap": 2,'), NOT_CANONICAL),
+        "line_end": (campaign + "\n", NOT_CANONICAL),
+        "byte_order_mark": ("\ufeff" + campaign, UNREADABLE),
+        "reordered_keys": (reordered, NOT_CANONICAL),
+        "escaped_character": (changed(campaign, "é", "\\u00e9"), NOT_CANONICAL),
+        "lone_surrogate": (changed(campaign, "é", "\\ud800"), UNREADABLE),
+        "float": (changed(campaign, '"cap":2,', '"cap":2.0,'), "first fault at 'cap'"),
+        "exponent": (changed(campaign, '"cap":2,', '"cap":2e0,'), "first fault at 'cap'"),
+        "nan": (changed(campaign, '"cap":2,', '"cap":NaN,'), "first fault at 'cap'"),
+        "infinity": (changed(campaign, '"cap":2,', '"cap":Infinity,'), "first fault at 'cap'"),
+        "number_as_text": (changed(campaign, '"cap":2,', '"cap":"2",'), "first fault at 'cap'"),
+        "truth_as_number": (changed(campaign, '"cap":2,', '"cap":true,'), "first fault at 'cap'"),
+        "null": (changed(campaign, '"cap":2,', '"cap":null,'), "first fault at 'cap'"),
+        "wrong_version": (changed(campaign, '"schema_version":1', '"schema_version":2'), "at 'schema_version'"),
+        "unknown_mechanism": (changed(campaign, '"joint_discrete_laplace"', '"gaussian"'), "at 'release.kind'"),
+        "sensitivity_as_a_field": (
+            changed(campaign, '"radius_steps":1024', '"radius_steps":1024,"sensitivity_steps":1'),
+            "at 'release.laplace.clip'",
+        ),
+        "scale_not_reduced": (changed(campaign, '"1024/1"', '"2048/2"'), NOT_CANONICAL),
+        "scale_as_decimal": (changed(campaign, '"1024/1"', '"1024.0"'), NOT_CANONICAL),
+        "scale_with_exponent": (changed(campaign, '"1024/1"', '"1e999999999"'), "at 'release.laplace.scale'"),
+        "scale_zero": (changed(campaign, '"1024/1"', '"0/1"'), "at 'release.laplace'"),
+        "scale_over_zero": (changed(campaign, '"1024/1"', '"1024/0"'), "at 'release.laplace.scale'"),
+        "loss_says_less": (changed(campaign, '"micro_epsilon_per_record":2000000', '"micro_epsilon_per_record":1'), ""),
+        "upper_case_digest": (changed(campaign, ENCODER, ENCODER.upper()), "at 'encoder'"),
+        "control_character": (changed(campaign, "é", "\\u001b[2J"), "at 'purpose'"),
+        "right_to_left_override": (changed(campaign, "é", "\u202e"), "at 'purpose'"),
+        "day_not_in_the_calendar": (changed(campaign, "2026-12-31", "2026-02-30"), "at 'ends'"),
+        "truncated": (campaign[:-1], UNREADABLE),
+        "empty": ("", UNREADABLE),
+        "list": ("[" + campaign + "]", UNREADABLE),
+        "deeply_nested": ("[" * 10_000, UNREADABLE),
+    }
+    entries = {
+        "entry_unknown_kind": ('{"entry":{"charge":6,"kind":"refund"}}', "at 'entry'"),
+        "entry_without_kind": ('{"entry":{"charge":6}}', "at 'entry'"),
+        "entry_charge_of_nothing": (changed(charge, '"micro_epsilon":2000000', '"micro_epsilon":0'), "micro_epsilon"),
+        "entry_charge_below_nothing": (
+            changed(charge, '"micro_epsilon":2000000', '"micro_epsilon":-1'),
+            "micro_epsilon",
+        ),
+        "entry_charge_beyond_every_budget": (
+            changed(charge, '"micro_epsilon":2000000', '"micro_epsilon":' + "9" * 40),
+            "micro_epsilon",
+        ),
+        "entry_sequence_beyond_64_bits": (changed(charge, '"approval":3', f'"approval":{2**63}'), "approval"),
+        "entry_patient_name": (changed(charge, '"kind"', '"Mrs Example":1,"kind"'), "first fault at 'entry.charge')"),
+        "entry_base64_of_another_alphabet": (_other_alphabet(envelope), NOT_CANONICAL),
+        "entry_base64_without_padding": (changed(envelope, '","kind"', '=","kind"'), ""),
+    }
+    vectors: dict[str, dict[str, Any]] = {}
+    for name, (text, error) in campaigns.items():
+        vectors[f"bad_{name}"] = {"kind": "Campaign", "bytes": text, "error": error}
+    for name, (text, error) in entries.items():
+        vectors[f"bad_{name}"] = {"kind": "LedgerEntry", "bytes": text, "error": error}
+    vectors["bad_too_large"] = {
+        "kind": "Campaign",
+        "bytes": campaign,
+        "spaces": 1 << 20,
+        "error": "has at most 1048576",
+    }
+    vectors["bad_entry_too_large"] = {
+        "kind": "LedgerEntry",
+        "bytes": charge,
+        "spaces": 1 << 16,
+        "error": "at most 65536",
+    }
+    for vector in vectors.values():
+        # Lone surrogates and control characters are escapes inside these texts, never characters of the file.
+        vector["bytes"].encode()
+    return vectors
+
+
+def _other_alphabet(text: str) -> str:
+    start = text.index('"envelope":"') + len('"envelope":"')
+    end = text.index('"', start)
+    other = text[start:end].translate(str.maketrans("-_+/", "+/-_"))
+    if other == text[start:end]:
+        raise ValueError("the vector needs a character in which the alphabets differ")
+    return text[:start] + other + text[end:]
+
+
+def main(folder: Path) -> None:
+    """Write every vector into its file."""
+    for name, vector in {**golden(), **bad()}.items():
+        text = json.dumps(vector, sort_keys=True, indent=1, ensure_ascii=True) + "\n"
+        (folder / f"{name}.json").write_text(text)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)

@@ -1,0 +1,110 @@
+"""The hash chain: any change, gap, overlap or other history shows."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from site_story import LEDGER, OTHER_LEDGER, beginning, campaign, charge, seal
+
+from ldp_client.errors import ChainError, FormatError
+from ldp_client.wire.chain import (
+    MAX_ENTRY_BYTES,
+    ZERO,
+    Abandon,
+    PolicyEntry,
+    check_continues,
+    entry_body,
+    link,
+    parse_entry,
+    subject_commitment,
+    walk,
+)
+
+ENTRIES = [*beginning(), charge(campaign(), 3), seal(4), charge(campaign(), 3), Abandon(charge=6)]
+BODIES = [entry_body(entry) for entry in ENTRIES]
+HEADS = walk(LEDGER, 1, ZERO, BODIES)
+
+
+def test_every_kind_of_entry_reads_back() -> None:
+    assert [parse_entry(body) for body in BODIES] == ENTRIES
+
+
+def test_a_head_is_the_hash_of_label_ledger_place_previous_head_and_body() -> None:
+    parts = (b"ldp-glow/entry", bytes.fromhex(LEDGER), (1).to_bytes(8, "big"), bytes(32), BODIES[0])
+    message = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+    assert link(LEDGER, 1, ZERO, BODIES[0]) == hashlib.sha256(message).hexdigest() == HEADS[0]
+
+
+def test_a_walk_can_be_taken_up_at_any_entry() -> None:
+    for start in range(1, len(BODIES)):
+        assert walk(LEDGER, start + 1, HEADS[start - 1], BODIES[start:]) == HEADS[start:]
+    assert walk(LEDGER, 8, HEADS[-1], []) == []
+
+
+@given(st.data())
+def test_one_flipped_bit_changes_every_head_from_there_on(data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(BODIES) - 1))
+    bit = data.draw(st.integers(0, 8 * len(BODIES[place]) - 1))
+    broken = bytearray(BODIES[place])
+    broken[bit // 8] ^= 1 << bit % 8
+    heads = walk(LEDGER, 1, ZERO, [*BODIES[:place], bytes(broken), *BODIES[place + 1 :]])
+    assert heads[:place] == HEADS[:place]
+    assert not set(heads[place:]) & set(HEADS)
+
+
+def test_leaving_out_exchanging_or_doubling_an_entry_changes_the_head() -> None:
+    others = [
+        [*BODIES[:3], *BODIES[4:]],
+        [*BODIES[:3], BODIES[4], BODIES[3], *BODIES[5:]],
+        [*BODIES[:4], *BODIES[3:]],
+    ]
+    for bodies in others:
+        assert HEADS[-1] not in walk(LEDGER, 1, ZERO, bodies)
+    assert HEADS[-1] not in walk(OTHER_LEDGER, 1, ZERO, BODIES)
+    assert HEADS[-1] not in walk(LEDGER, 2, ZERO, BODIES)
+
+
+def test_entries_that_follow_on_are_accepted() -> None:
+    check_continues(0, ZERO, 1, ZERO)
+    check_continues(5, HEADS[4], 6, HEADS[4])
+
+
+@pytest.mark.parametrize("first", [7, 100])
+def test_a_gap_is_refused(first: int) -> None:
+    with pytest.raises(ChainError, match=f"the ledger stands at entry 5; found a batch that begins at {first}"):
+        check_continues(5, HEADS[4], first, HEADS[4])
+
+
+@pytest.mark.parametrize("first", [5, 1])
+def test_an_overlap_is_refused(first: int) -> None:
+    with pytest.raises(ChainError, match=f"the ledger stands at entry 5; found a batch that begins at {first}"):
+        check_continues(5, HEADS[4], first, HEADS[4])
+
+
+def test_another_history_is_refused() -> None:
+    with pytest.raises(ChainError, match="the batch follows another entry 5 than the one that is known"):
+        check_continues(5, HEADS[4], 6, HEADS[3])
+
+
+def test_an_entry_has_a_size() -> None:
+    body = entry_body(PolicyEntry(envelope=b"x" * MAX_ENTRY_BYTES))
+    with pytest.raises(FormatError, match=f"at most {MAX_ENTRY_BYTES} bytes; found {len(body)}"):
+        parse_entry(body)
+
+
+# --- subjects
+
+
+def test_two_charges_of_one_unit_share_nothing() -> None:
+    salts = [bytes([number]) * 32 for number in range(50)]
+    assert len({subject_commitment(b"unit", salt) for salt in salts}) == 50
+
+
+def test_a_commitment_opens_to_its_unit_and_salt_and_to_no_other_split_of_the_bytes() -> None:
+    commitment = subject_commitment(b"unit", b"s" * 32)
+    assert commitment == subject_commitment(b"unit", b"s" * 32)
+    assert commitment != subject_commitment(b"units", b"s" * 31)
+    assert commitment != subject_commitment(b"uni", b"t" + b"s" * 32)

@@ -1,0 +1,100 @@
+"""Records: noised integers in, the same integers out, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ldp_client.errors import FormatError, ParameterError
+from ldp_client.privacy.clipping import clip
+from ldp_client.privacy.laplace import DiscreteLaplace, Noised
+from ldp_client.privacy.noise import SystemSource
+from ldp_client.privacy.spec import joint_laplace
+from ldp_client.wire.record import pack, record_digest, unpack
+
+RELEASE = joint_laplace(epsilon=2, classes=3, bottleneck_dimension=2, radius=1)
+LIMIT = RELEASE.laplace.clip.radius_steps + 2**7 * (int(RELEASE.laplace.scale) + 1)
+
+
+def noised(rows: int = 3) -> Noised:
+    steps = clip(np.zeros((rows, 4), dtype=np.int64), RELEASE.laplace.clip)
+    return DiscreteLaplace(RELEASE.laplace)(steps, SystemSource())
+
+
+def bytes_of(*values: int) -> bytes:
+    return b"LDPR\x01\x01" + len(values).to_bytes(4, "little") + np.array(values, dtype="<i8").tobytes()
+
+
+def test_each_row_becomes_one_record_and_reads_back() -> None:
+    values = noised()
+    records = pack(values)
+    assert [unpack(record, RELEASE).tolist() for record in records] == values.steps.tolist()
+    assert {len(record) for record in records} == {10 + 8 * 4}
+
+
+@given(st.lists(st.integers(-LIMIT, LIMIT), min_size=4, max_size=4))
+def test_every_value_that_the_mechanism_can_draw_reads_back(values: list[int]) -> None:
+    steps = unpack(bytes_of(*values), RELEASE)
+    assert steps.tolist() == values
+    assert steps.dtype == np.int64
+    assert steps.dtype.isnative
+
+
+def test_all_records_of_a_release_have_one_length_whatever_they_hold() -> None:
+    assert len({len(record) for record in pack(noised(200))}) == 1
+
+
+def test_only_what_a_mechanism_noised_can_be_packed() -> None:
+    with pytest.raises(ParameterError, match="only Noised vectors can be packed; found ndarray"):
+        pack(np.zeros((1, 4), dtype=np.int64))  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="only Noised vectors can be packed; found Clipped"):
+        pack(clip(np.zeros((1, 4), dtype=np.int64), RELEASE.laplace.clip))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("length", [0, 9, 10, 41, 43, 1000])
+def test_missing_and_leftover_bytes_are_refused(length: int) -> None:
+    payload = (bytes_of(1, 2, 3, 4) + bytes(1000))[:length]
+    with pytest.raises(FormatError, match=f"a record of 4 coordinates has 42 bytes; found {length}"):
+        unpack(payload, RELEASE)
+
+
+@pytest.mark.parametrize("place", range(10))
+def test_another_magic_version_kind_or_dimension_is_refused(place: int) -> None:
+    payload = bytearray(bytes_of(1, 2, 3, 4))
+    payload[place] ^= 2
+    with pytest.raises(FormatError, match="expected a version 1 vector of 4 coordinates; found another record"):
+        unpack(bytes(payload), RELEASE)
+
+
+def test_a_record_of_another_dimension_is_refused() -> None:
+    with pytest.raises(FormatError, match="a record of 4 coordinates has 42 bytes; found 34"):
+        unpack(bytes_of(1, 2, 3), RELEASE)
+
+
+@pytest.mark.parametrize("value", [LIMIT + 1, -LIMIT - 1, 2**63 - 1, -(2**63)])
+def test_a_value_that_no_draw_reaches_is_refused(value: int) -> None:
+    with pytest.raises(FormatError, match="a coordinate lies further out than this mechanism can ever put it"):
+        unpack(bytes_of(0, value, 0, 0), RELEASE)
+
+
+@given(st.binary(max_size=60))
+def test_bytes_from_anywhere_are_refused_or_are_a_record_and_never_crash(junk: bytes) -> None:
+    for payload in (junk, bytes_of(1, 2, 3, 4)[:10] + junk):
+        try:
+            steps = unpack(payload, RELEASE)
+        except FormatError:
+            continue
+        assert steps.shape == (4,)
+        assert int(np.abs(steps).max()) <= LIMIT
+
+
+def test_the_digest_binds_payload_campaign_and_charge() -> None:
+    seen = {
+        record_digest(campaign, charge, payload)
+        for campaign in ("a" * 64, "b" * 64)
+        for charge in (1, 2, 256)
+        for payload in (b"x", b"y", b"")
+    }
+    assert len(seen) == 18
