@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ldp_client.errors import ConfigurationError
-from ldp_client.wire.canonical import SiteId
+from ldp_client.wire.canonical import PlainText, SiteId
 
 
 class Section(BaseModel):
@@ -26,7 +26,7 @@ class SiteSection(Section):
     """[site]: who this is."""
 
     id: SiteId
-    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    name: Annotated[PlainText, StringConstraints(min_length=1, max_length=100)]
 
 
 class DataSetSection(Section):
@@ -46,7 +46,7 @@ class ReleaseSection(Section):
     """[release]: sizes of the agent's work. `late_batch` is the fewest late arrivals that are released together."""
 
     chunk: int = Field(default=100, ge=1, le=10_000)
-    records_per_batch: int = Field(default=500, ge=1, le=100_000)
+    records_per_batch: int = Field(default=500, ge=1, le=9_000)
     late_batch: int = Field(default=20, ge=1)
 
 

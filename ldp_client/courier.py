@@ -124,11 +124,15 @@ def run(config: CourierConfig, stop: threading.Event | None = None) -> None:
     """Answer tasks of the SuperNode until `stop` is set.
 
     Raises:
-        ConfigurationError: the secret cannot be read, or Flower's version is not one this was tested with.
+        ConfigurationError: the secret or the outbox cannot be read, the inbox cannot be written, or Flower's version is
+            not one this was tested with.
     """
     check_flower_version()
     stop = threading.Event() if stop is None else stop
-    app = courier_app(Outbox(config.spool), Inbox(config.spool))
+    outbox, inbox = Outbox(config.spool), Inbox(config.spool)
+    outbox.check_readable()
+    inbox.check_writable()
+    app = courier_app(outbox, inbox)
     acquiring = SuperExecAuthHttpInterceptor(master_secret=_secret(config.secret), protected_methods=[_ACQUIRE])
     request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
     wait = config.poll_seconds
@@ -202,7 +206,10 @@ def _secret(path: Path) -> bytes:
     try:
         secret = path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"the courier needs the SuperNode's secret and cannot read {path}") from error
+        raise ConfigurationError(
+            f"the courier needs the SuperNode's secret and cannot read {path} ({error.strerror}); "
+            "`ldp-client node key` makes it, `ldp-client site permissions` lets the courier's user read it"
+        ) from error
     if len(secret) < 32:
         raise ConfigurationError(f"the SuperNode's secret has at least 32 bytes; {path} holds {len(secret)}")
     return secret

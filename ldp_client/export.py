@@ -44,6 +44,8 @@ def write_export(site: Site, path: Path) -> int:
         for kind in ("campaign", "receipt"):
             for _, body in site.ledger.documents(kind):
                 line(type="document", kind=kind, body=base64.b64encode(body).decode())
+        for _, envelope in site.ledger.unacknowledged(0):
+            line(type="document", kind="header", body=base64.b64encode(envelope).decode())
         for row in site.ledger.rows(1, head.sequence):
             line(type="entry", sequence=row.sequence, body=base64.b64encode(row.body).decode(), head=row.head)
             count += 1

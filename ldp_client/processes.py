@@ -52,7 +52,7 @@ class Running:
         with program.log.open("ab") as log:
             self._process = subprocess.Popen(
                 list(program.command),
-                env={**program.environment, FAMILY_VARIABLE: program.family},
+                env={**program.environment, FAMILY_VARIABLE: _lineage(program.family)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -74,11 +74,16 @@ class Running:
         """Its exit status; raises subprocess.TimeoutExpired."""
         return self._process.wait(timeout_seconds)
 
-    def stop(self, patience_seconds: float = STOP_SECONDS) -> None:
-        """Ask with SIGTERM, wait, then kill whatever of the family is left. Calling it again is harmless."""
+    def ask(self) -> None:
+        """Ask it with SIGTERM to end, and do not wait."""
         if self.alive():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGTERM)
+
+    def stop(self, patience_seconds: float = STOP_SECONDS) -> None:
+        """Ask with SIGTERM, wait, then kill whatever of the family is left. Calling it again is harmless."""
+        if self.alive():
+            self.ask()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience_seconds)
         # The first round asks the ones left over, the second does not ask.
@@ -95,15 +100,38 @@ class Running:
 
 def family_members(family: str) -> list[int]:
     """The ids of all live processes that carry this mark."""
-    mark = f"{FAMILY_VARIABLE}={family}".encode()
+    name, wanted = f"{FAMILY_VARIABLE}=".encode(), family.encode()
     members = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             # Processes end while we look, and those of other users are not ours to read; a zombie's is empty.
             with contextlib.suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    members.append(int(entry.name))
+                for variable in (entry / "environ").read_bytes().split(b"\0"):
+                    if variable.startswith(name) and wanted in variable.removeprefix(name).split(b":"):
+                        members.append(int(entry.name))
     return members
+
+
+def _lineage(family: str) -> str:
+    """Our own families' marks and this one: whoever kills our family finds what we started too."""
+    return ":".join(filter(None, (os.environ.get(FAMILY_VARIABLE), family)))
+
+
+def end_on_signals() -> None:
+    """From now on the first SIGINT or SIGTERM raises KeyboardInterrupt wherever this program is; later ones do not.
+
+    An exception and not a flag: a program can be stopped while it still waits for another to come up, and every `with`
+    above the interrupted line still stops what it started.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, leave)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from ldp_client.wire.envelope import ENROLMENT, close_envelope
 from ldp_client.wire.exchange import CentreCard, Enrolment
 from ldp_client.wire.signing import SigningKey, create_secret, read_secret
 
+NODE_KEY_KIND = "ecdsa-sha2-nistp384 "
 COMMITMENT_LABEL = "ldp-glow/patient-secret"
 
 
@@ -64,6 +65,11 @@ class Site:
         """A path of agent.toml, relative to its folder."""
         return configured if configured.is_absolute() else self.folder / configured
 
+    def create_spool(self) -> None:
+        """Make the spool's folders, where they are not there yet."""
+        self.outbox.create()
+        self.inbox.create()
+
     def close(self) -> None:
         """Let go of the ledger."""
         self.ledger.close()
@@ -79,7 +85,7 @@ def create_site(folder: Path, site: str, name: str, officer_keys: tuple[bytes, .
         SiteSection(id=site, name=name)
     except ValidationError:
         raise ConfigurationError(
-            "a site's id is up to 63 of a-z, 0-9 and hyphens, its name 1 to 100 characters; "
+            "a site's id is up to 63 of a-z, 0-9 and hyphens, its name 1 to 100 characters of one line; "
             f"found {site!r} and {name!r}"
         ) from None
     if not officer_keys:
@@ -149,7 +155,16 @@ def data_set(site: Site, campaign: Campaign) -> DataSet:
 
 
 def enrolment(site: Site, node_key: str) -> bytes:
-    """The signed introduction that is handed to the centre by a trusted channel."""
+    """The signed introduction that is handed to the centre by a trusted channel.
+
+    Raises:
+        ConfigurationError: `node_key` is no public key; the private one lies beside it and must not be handed over.
+    """
+    if not node_key.startswith(NODE_KEY_KIND) or len(node_key) > 1000 or not node_key.isprintable():
+        raise ConfigurationError(
+            f"a node's public key is one line that begins with {NODE_KEY_KIND.strip()}; found something else. "
+            "Name the .pub file that `ldp-client node key` made"
+        )
     document = Enrolment(
         site=site.config.site.id, name=site.config.site.name, genesis=site.ledger.genesis, node_key=node_key
     )

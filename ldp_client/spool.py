@@ -36,6 +36,9 @@ FOLDER_MODE = 0o2750
 FILE_MODE = 0o640
 # A hostile neighbour can make millions of names; more than this many are not even listed.
 MAX_ENTRIES = 4 * MAX_DOCUMENTS
+_ANOTHER_USER = (
+    "is missing or belongs to another user; run `ldp-client site permissions` as root, and this as its own user"
+)
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -106,6 +109,16 @@ class _Box:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(FOLDER_MODE)
 
+    def check_writable(self) -> None:
+        """For the owner, before the first look at an X-ray or at the network.
+
+        Raises:
+            ConfigurationError: a folder is missing or is not this user's to write.
+        """
+        for kind in self.sizes:
+            if not os.access(self.folder / kind, os.W_OK | os.X_OK):
+                raise ConfigurationError(f"the {self.name} {self.folder} {_ANOTHER_USER}")
+
     def put(self, kind: str, body: bytes) -> str:
         """Store one document or batch durably and return its name; the same bytes again change nothing.
 
@@ -153,6 +166,16 @@ class _Box:
             self._disk.sync_folder(folder)
 
     # The other side's hand: nothing that the owner put there can make these raise.
+
+    def check_readable(self) -> None:
+        """For the reader, once at its start: later, what cannot be read is passed over in silence.
+
+        Raises:
+            ConfigurationError: a folder is missing or is not this user's to read.
+        """
+        for kind in self.sizes:
+            if not os.access(self.folder / kind, os.R_OK | os.X_OK):
+                raise ConfigurationError(f"the {self.name} {self.folder} {_ANOTHER_USER}")
 
     def look(self) -> Reading:
         """Read all documents (no batches), kind by kind and sorted by name, up to the limits of one exchange."""

@@ -63,13 +63,13 @@ def make_batches(
 
 
 def _cut(rows: Iterator[Row], records: int) -> Iterator[list[Row]]:
-    """Consecutive runs of entries with at most `records` seals each."""
+    """Consecutive runs of at most `records` seals and twice as many entries: a record is a charge and a seal."""
     part: list[Row] = []
     seals = 0
     for row in rows:
         part.append(row)
         seals += row.kind == "seal"
-        if seals == records:
+        if seals == records or len(part) == 2 * records:
             yield part
             part, seals = [], 0
     if part:

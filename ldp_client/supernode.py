@@ -115,8 +115,15 @@ def supernode_running(config: SuperNodeConfig) -> Iterator[Supervised]:
     """Keep a SuperNode running during the block; entered when its courier can reach it.
 
     Raises:
+        ConfigurationError: one of its three files cannot be read; the stock program would say so in its log only.
         ExchangeError: it does not come up; the message names its log.
     """
+    for what, path in (("key", config.node_key), ("secret", config.secret), ("centre's ca.crt", config.authority)):
+        if not os.access(path, os.R_OK):
+            raise ConfigurationError(
+                f"the node needs its {what} and cannot read {path}; name another file, or let the node's user read it "
+                "with `ldp-client site permissions`"
+            )
     program = supernode_program(config)
     with supervised(program) as node:
         # A first start that fails is left to the supervisor: the centre may come up later than the site.

@@ -4,7 +4,7 @@ Works on the exports of both sides. What is recomputed, from the bytes alone:
 
 1. chain: every entry's hash, from the genesis entry to the signed checkpoint
 2. signatures: policies and approvals by an officer, campaigns, receipts and the centre's checkpoint by the centre,
-   enrolments and the site's checkpoint by the site
+   enrolments, batch headers and the site's checkpoint by the site
 3. losses: each charge against the mechanism specs of its campaign
 4. approvals: each charge cites one that came before it and stood under the policy in force
 5. budgets: cap * epsilon over all campaigns against the lifetime budget
@@ -31,12 +31,14 @@ from ldp_client.wire.envelope import (
     CAMPAIGN,
     CHECKPOINT,
     ENROLMENT,
+    HEADER,
     RECEIPT,
+    Keys,
     OneKey,
     open_envelope,
     open_introduction,
 )
-from ldp_client.wire.exchange import CentralEntry, Checkpoint, Enrolment, Receipt
+from ldp_client.wire.exchange import BatchHeader, CentralEntry, Checkpoint, Enrolment, Receipt
 from ldp_client.wire.history import SiteHistory
 from ldp_client.wire.signing import fingerprint
 
@@ -167,9 +169,10 @@ class _Export:
         self.signing_key, self.centre_key = signing_key, centre_key
         self.campaigns: dict[str, Campaign] = {}
         self.receipts: list[Receipt] = []
+        self.headers: dict[str, list[BatchHeader]] = {}
 
     def take_document(self, number: int, kind: str, body: bytes) -> None:
-        """A document that the centre signed."""
+        """A document that the centre signed, or a header that a site signed."""
         centre = OneKey("the centre", self.centre_key)
         try:
             if kind == "campaign":
@@ -177,10 +180,29 @@ class _Export:
                 self.campaigns[campaign_id(campaign)] = campaign
             elif kind == "receipt":
                 self.receipts.append(parse(Receipt, open_envelope(body, RECEIPT, centre)[1]))
+            elif kind == "header":
+                site, payload = open_envelope(body, HEADER, self.sites())
+                self.headers.setdefault(site, []).append(parse(BatchHeader, payload))
             else:
                 raise FormatError("a document of an unknown kind")
         except VerificationError as error:
             raise VerificationError(f"line {number} of the export ({kind}): {error}") from error
+
+    def sites(self) -> Keys:
+        """The signing keys of the sites in this export."""
+        return Keys({})
+
+    def check_headers(self, history: SiteHistory) -> int:
+        """A site's signed headers follow one another from its genesis entry and end where its history does; the end."""
+        at, head = 1, history.heads.get(1)
+        for header in sorted(self.headers.get(history.site, []), key=lambda header: header.first):
+            if (header.site, header.ledger_id) != (history.site, history.ledger_id):
+                raise ChainError(f"site {history.site}, entry {header.first}: a header speaks of another ledger")
+            found = (header.first, header.previous_head, history.heads.get(header.last))
+            if found != (at + 1, head, header.head):
+                raise ChainError(f"site {history.site}, entry {header.first}: the site signed another history")
+            at, head = header.last, header.head
+        return at
 
     def check_receipts(self, histories: dict[str, SiteHistory]) -> None:
         """Each receipt speaks of a place in a history, and has the hash that the history has there."""
@@ -213,6 +235,9 @@ class _SiteExport(_Export):
         self.history = SiteHistory(_text(head, "site", 1), self.ledger_id, self.campaigns, strict=True)
         self.party = ""
 
+    def sites(self) -> Keys:
+        return Keys({self.history.site: self.signing_key})
+
     def take(self, number: int, fields: dict[str, Any]) -> None:
         kind = _text(fields, "type", number)
         if kind == "document":
@@ -227,6 +252,8 @@ class _SiteExport(_Export):
         genesis = self.history.genesis
         if genesis is None or genesis.signing_key != self.signing_key.hex():
             raise VerificationError("entry 1: the genesis entry names another signing key than the export")
+        # What is in no batch yet is under the checkpoint's signature.
+        self.check_headers(self.history)
         self.check_receipts({self.history.site: self.history})
         self.party = self.check_checkpoint(number, checkpoint, self.history.sequence, self.history.head)
 
@@ -241,6 +268,10 @@ class _CentreExport(_Export):
         self.histories: dict[str, SiteHistory] = {}
         self.entries: list[CentralEntry] = []
         self.sequence, self.head, self.party = 0, ZERO, ""
+        self.keys: dict[str, bytes] = {}
+
+    def sites(self) -> Keys:
+        return Keys(self.keys)
 
     def take(self, number: int, fields: dict[str, Any]) -> None:
         kind = _text(fields, "type", number)
@@ -263,6 +294,7 @@ class _CentreExport(_Export):
             genesis = parse(Enrolment, open_introduction(body, ENROLMENT, _introduced)).genesis
         except VerificationError as error:
             raise VerificationError(f"line {number} of the export (enrolment): {error}") from error
+        self.keys[genesis.site] = bytes.fromhex(genesis.signing_key)
         self.histories[genesis.site] = SiteHistory(genesis.site, genesis.ledger_id, self.campaigns, strict=False)
 
     def _central(self, sequence: int, body: bytes, head: str) -> None:
@@ -289,6 +321,10 @@ class _CentreExport(_Export):
                 )
             if not known:
                 raise ChainError(f"central entry {sequence} names a campaign or a history that is not in the export")
+        for history in self.histories.values():
+            signed = self.check_headers(history)
+            if signed != history.sequence:
+                raise ChainError(f"site {history.site}, entry {signed + 1}: no header that the site signed covers it")
         self.check_receipts(self.histories)
         self.party = self.check_checkpoint(number, checkpoint, self.sequence, self.head)
 

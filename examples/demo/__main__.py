@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -93,8 +94,8 @@ def run(country: Country, out: Path, console: Console) -> DemoResult:
     console.print(f"Data: {country.description}. The privacy unit is one {country.unit}.")
     encoder = open_bundle(country.encoder, Path())
     parties = network.build(state, country, encoder)
-    with contextlib.closing(parties), ThreadPoolExecutor(1) as pool:
-        encoded = pool.submit(_encode, encoder, country)
+    with contextlib.closing(parties), _pool() as (pool, stop):
+        encoded = pool.submit(_encode, encoder, country, stop)
         with network.processes(parties), _bars(console) as progress:
             _exchange(parties, progress)
         exports = _export(parties, out / "export")
@@ -125,18 +126,30 @@ def _exchange(parties: network.Network, progress: Progress) -> None:
         progress.update(tasks[site], total=records)
 
 
-def _encode(encoder: Encoder, country: Country) -> Encoded:
+@contextlib.contextmanager
+def _pool() -> Iterator[tuple[ThreadPoolExecutor, threading.Event]]:
+    """A thread beside the waiting, and a word to stop it: Ctrl-C does not wait for its work."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool, stop
+        finally:
+            stop.set()
+
+
+def _encode(encoder: Encoder, country: Country, stop: threading.Event) -> Encoded:
     def outputs(images: NDArray[np.uint8]) -> Outputs:
-        tensors = [encoder.prepare(image, inverted=False, window=None, bits=8) for image in images]
-        return np.concatenate([encoder.encode(torch.stack(part)) for part in _parts(tensors)])
+        parts = []
+        for start in range(0, len(images), 128):
+            if stop.is_set():
+                raise KeyboardInterrupt
+            part = images[start : start + 128]
+            tensors = [encoder.prepare(image, inverted=False, window=None, bits=8) for image in part]
+            parts.append(encoder.encode(torch.stack(tensors)))
+        return np.concatenate(parts)
 
     private = np.concatenate([hospital.images for hospital in country.hospitals])
     return Encoded(outputs(country.public_images), outputs(country.test_images), outputs(private))
-
-
-def _parts(tensors: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    for start in range(0, len(tensors), 128):
-        yield tensors[start : start + 128]
 
 
 def _export(parties: network.Network, folder: Path) -> list[Path]:

@@ -99,8 +99,8 @@ def pneumonia_mnist(path: Path, description: str) -> Country:
 
 def synthetic() -> Country:
     """Synthetic phantoms: nobody's X-rays. The encoder has never seen one, so the classifier is weaker."""
-    images, labels = phantoms(5_000, 28, seed=11, pneumonia_share=0.6)
-    pool, private, test = np.split(np.arange(5_000), [1_500, 4_400])
+    images, labels = phantoms(3_500, 28, seed=11, pneumonia_share=0.6)
+    pool, private, test = np.split(np.arange(3_500), [1_000, 3_000])
     return Country(
         "synthetic chest phantoms (no real X-ray was found or could be fetched)",
         encoder="shipped:kermany28",
@@ -134,7 +134,8 @@ def _divide(images: Images, labels: Labels) -> tuple[Hospital, ...]:
 def _flatten(images: Images) -> Images:
     """Contrast x 0.8 around each image's own mean."""
     mean = images.mean(axis=(1, 2), keepdims=True)
-    return np.rint(mean + 0.8 * (images - mean)).astype(np.uint8)
+    flat: Images = np.rint(mean + 0.8 * (images - mean)).astype(np.uint8)
+    return flat
 
 
 def patients() -> Country:

@@ -19,17 +19,15 @@ from ldp_client import desk
 from ldp_client.errors import ExchangeError
 from ldp_client.flow.encoder import Encoder
 from ldp_client.imaging.dataset import write_dataset
-from ldp_client.plan import make_plan
+from ldp_client.officer import approve as approve_campaign
+from ldp_client.officer import put_into_force
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.spec import joint_laplace
-from ldp_client.processes import Program, free_port, running
-from ldp_client.site import Site, create_site, data_set, enrolment, open_site
+from ldp_client.processes import Program, Running, free_port, running
+from ldp_client.site import Site, create_site, enrolment, open_site
 from ldp_client.supernode import create_node_key, create_secret
-from ldp_client.wire.campaign import Approval, Campaign, Policy, campaign_id, plan_id, policy_id
-from ldp_client.wire.canonical import canonical_bytes
-from ldp_client.wire.envelope import APPROVAL, POLICY, close_envelope
-from ldp_client.wire.signing import SigningKey
-from ldp_client.wire.signing import create_secret as create_key
+from ldp_client.wire.campaign import Campaign, Policy, campaign_id
+from ldp_client.wire.signing import SigningKey, create_signing_key, read_secret
 from server.centre import Centre, enrol, open_centre, publish
 from server.config import CARD_NAME, ExchangeSection
 from server.service import create_centre
@@ -93,16 +91,14 @@ def build(folder: Path, country: Country, encoder: Encoder) -> Network:
 
 def _found_site(folder: Path, hospital: Hospital, country: Country, encoder: Encoder, centre: Centre) -> Site:
     home = folder / hospital.id
-    officer = SigningKey(os.urandom(32))
     agent, node = home / "agent", home / "node"
     agent.mkdir(parents=True)
+    officer = create_signing_key(home / "officer.key")
     site = create_site(agent, hospital.id, hospital.name, (officer.public_key,))
-    create_key(agent / "keys" / "officer.key", officer.secret)
     toml = agent / "agent.toml"
     toml.write_text(toml.read_text() + f'\n[encoder]\nbundle = "{country.encoder}"\n')
     (agent / "centre.json").write_bytes((folder / "centre" / CARD_NAME).read_bytes())
-    site.outbox.create()
-    site.inbox.create()
+    site.create_spool()
     write_dataset(agent / "xrays", hospital.images, hospital.labels, LABELS, hospital.patients)
     public = create_node_key(node / "node")
     create_secret(node / "courier.secret")
@@ -114,7 +110,7 @@ def _found_site(folder: Path, hospital: Hospital, country: Country, encoder: Enc
         units=(country.unit,),
         lifetime_micro_epsilon=PrivacyLoss.of(country.lifetime).micro_epsilon,
     )
-    site.ledger.file_policy(close_envelope(POLICY, canonical_bytes(policy), officer))
+    put_into_force(site, policy, officer)
     enrol(centre, enrolment(site, public.read_text().strip()))
     site.close()
     return open_site(agent)
@@ -122,20 +118,7 @@ def _found_site(folder: Path, hospital: Hospital, country: Country, encoder: Enc
 
 def approve(site: Site, campaign: Campaign) -> None:
     """What the officer does with `ldp-client campaign approve`."""
-    officer = SigningKey((site.folder / "keys" / "officer.key").read_bytes())
-    found = site.ledger.policy()
-    if found is None:
-        raise ExchangeError("the demo's site has no policy; this is a fault of the demo")
-    plan = make_plan(campaign, found[1], data_set(site, campaign), site.ledger)
-    approval = Approval(
-        site=site.ledger.genesis.site,
-        ledger_id=site.ledger.genesis.ledger_id,
-        campaign=campaign_id(campaign),
-        policy=policy_id(found[1]),
-        plan=plan_id(plan),
-        expires=ENDS,
-    )
-    site.ledger.file_approval(close_envelope(APPROVAL, canonical_bytes(approval), officer), campaign)
+    approve_campaign(site, campaign, SigningKey(read_secret(site.folder.parent / "officer.key")))
 
 
 @contextlib.contextmanager
@@ -143,6 +126,7 @@ def processes(network: Network) -> Iterator[None]:
     """Start centre, nodes, couriers and agents as their users would; stop all of them, however the block is left."""
     folder, edge = network.folder, network.centre.config.exchange
     logs = folder / "logs"
+    started: list[Running] = []
     with contextlib.ExitStack() as stack:
 
         def start(name: str, *command: str) -> None:
@@ -150,18 +134,26 @@ def processes(network: Network) -> Iterator[None]:
             # Three hospitals share one machine here: with a thread per core each, they would wait for one another.
             environment["OMP_NUM_THREADS"] = "1"
             program = str(Path(sys.executable).parent / command[0])
-            stack.enter_context(running(Program([program, *command[1:]], environment, logs / f"{name}.log")))
+            log = logs / f"{name}.log"
+            started.append(stack.enter_context(running(Program([program, *command[1:]], environment, log))))
 
-        start("centre", "ldp-server", "serve", "--state", str(folder / "centre"))
-        for site in network.sites:
-            home, port = folder / site, network.node_port(site)
-            node = ("--folder", str(home / "node"), "--edge", f"127.0.0.1:{edge.port}", "--port", str(port))
-            authority = str(folder / "centre" / "tls" / "ca.crt")
-            start(f"{site}-node", "ldp-client", "node", "run", *node, "--authority", authority)
-            spool = ("--spool", str(home / "agent" / "spool"), "--secret", str(home / "node" / "courier.secret"))
-            start(f"{site}-courier", "ldp-client", "courier", "run", *spool, "--supernode", f"127.0.0.1:{port}")
-            start(f"{site}-agent", "ldp-client", "agent", "run", "--state", str(home / "agent"), "--interval", "0.5")
-        yield
+        try:
+            start("centre", "ldp-server", "serve", "--state", str(folder / "centre"))
+            for site in network.sites:
+                home, port = folder / site, network.node_port(site)
+                node = ("--folder", str(home / "node"), "--edge", f"127.0.0.1:{edge.port}", "--port", str(port))
+                authority = str(folder / "centre" / "tls" / "ca.crt")
+                start(f"{site}-node", "ldp-client", "node", "run", *node, "--authority", authority)
+                spool = ("--spool", str(home / "agent" / "spool"), "--secret", str(home / "node" / "courier.secret"))
+                start(f"{site}-courier", "ldp-client", "courier", "run", *spool, "--supernode", f"127.0.0.1:{port}")
+                start(
+                    f"{site}-agent", "ldp-client", "agent", "run", "--state", str(home / "agent"), "--interval", "0.5"
+                )
+            yield
+        finally:
+            # All at once: one after the other they would take a minute.
+            for process in started:
+                process.ask()
 
 
 def wait_for_campaigns(network: Network, seconds: float) -> Iterator[str]:

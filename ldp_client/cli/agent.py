@@ -37,6 +37,8 @@ def run(
     site = open_site(state)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
+        site.outbox.check_writable()
+        site.inbox.check_readable()
         with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
             tasks: dict[str, TaskID] = {}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,21 +11,13 @@ import typer
 
 from ldp_client import desk
 from ldp_client.cli.console import HERE, Format, Output, State, choose, say, show
-from ldp_client.errors import ConfigurationError, PolicyRefusedError, WaitingError
-from ldp_client.plan import file_plan, lines, make_plan
+from ldp_client.errors import PolicyRefusedError, WaitingError
+from ldp_client.officer import approve as approve_campaign
+from ldp_client.officer import policy_in_force
+from ldp_client.plan import lines, make_plan
 from ldp_client.privacy.meaning import in_words
 from ldp_client.site import Site, data_set, open_site
-from ldp_client.wire.campaign import (
-    FLAG_ABOVE,
-    WARN_ABOVE,
-    Approval,
-    Campaign,
-    Policy,
-    campaign_id,
-    policy_id,
-)
-from ldp_client.wire.canonical import canonical_bytes
-from ldp_client.wire.envelope import APPROVAL, close_envelope
+from ldp_client.wire.campaign import FLAG_ABOVE, WARN_ABOVE, Campaign, campaign_id
 from ldp_client.wire.exchange import CampaignCode
 from ldp_client.wire.signing import SigningKey, read_secret
 
@@ -43,20 +33,6 @@ def _site(state: Path) -> Iterator[tuple[Site, list[Campaign]]]:
         yield site, desk.campaigns(site)
     finally:
         site.close()
-
-
-def _policy(site: Site) -> Policy:
-    found = site.ledger.policy()
-    if found is None:
-        raise WaitingError("no policy is in force; the officer signs one with `ldp-client policy sign policy.toml`")
-    return found[1]
-
-
-def _day(text: str) -> str:
-    try:
-        return datetime.date.fromisoformat(text).isoformat()
-    except ValueError:
-        raise ConfigurationError(f"--expires takes a day such as 2030-12-31; found {text!r}") from None
 
 
 @app.command("list")
@@ -103,7 +79,7 @@ def show_campaign(which: Which, state: State = HERE) -> None:
         if campaign.loss_per_record > FLAG_ABOVE:
             say(f"warning: above epsilon {FLAG_ABOVE} a record protects very little")
         try:
-            _policy(site).check(campaign)
+            policy_in_force(site).check(campaign)
             say("policy: allows it")
         except (PolicyRefusedError, WaitingError) as refusal:
             say(f"policy: {refusal}")
@@ -114,7 +90,7 @@ def plan(which: Which, state: State = HERE, output: Output = Format.TABLE) -> No
     """What it would cost here. Free: nothing is drawn."""
     with _site(state) as (site, offered):
         campaign = choose(offered, which)
-        made = make_plan(campaign, _policy(site), data_set(site, campaign), site.ledger)
+        made = make_plan(campaign, policy_in_force(site), data_set(site, campaign), site.ledger)
     if output is Format.JSON:
         show([made.model_dump()], output)
     else:
@@ -132,25 +108,13 @@ def approve(
 ) -> None:
     """Sign an approval of this campaign, under the policy in force and the plan as it stands now."""
     signer = SigningKey(read_secret(officer_key))
-    last_day = None if expires is None else _day(expires)
     with _site(state) as (site, offered):
         campaign = choose(offered, which)
-        policy = _policy(site)
-        policy.check(campaign)
-        made = make_plan(campaign, policy, data_set(site, campaign), site.ledger)
-        approval = Approval(
-            site=site.ledger.genesis.site,
-            ledger_id=site.ledger.genesis.ledger_id,
-            campaign=campaign_id(campaign),
-            policy=policy_id(policy),
-            plan=file_plan(made, site.ledger, os.urandom(32)),
-            expires=last_day or campaign.ends,
-        )
-        site.ledger.file_approval(close_envelope(APPROVAL, canonical_bytes(approval), signer), campaign)
+        made = approve_campaign(site, campaign, signer, expires)
         say(
             [
                 *lines(made, campaign),
-                f"approved until {approval.expires}; the agent releases when the centre has witnessed",
+                f"approved until {expires or campaign.ends}; the agent releases when the centre has witnessed",
             ]
         )
 

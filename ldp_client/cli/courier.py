@@ -19,8 +19,11 @@ def _describe() -> None:
 
 @app.command()
 def run(
-    spool: Annotated[Path, typer.Option(help="The site's spool folder.")],
-    secret: Annotated[Path, typer.Option(help="The secret shared with the SuperNode, made by `ldp-client node key`.")],
+    # readable=False: the courier passes through the spool without listing it, and says itself what it cannot read.
+    spool: Annotated[Path, typer.Option(help="The site's spool folder.", readable=False)],
+    secret: Annotated[
+        Path, typer.Option(help="The secret shared with the SuperNode, made by `ldp-client node key`.", readable=False)
+    ],
     supernode: Annotated[str, typer.Option(help="host:port of the SuperNode on this machine.")] = "127.0.0.1:9400",
 ) -> None:
     """Work until stopped (Ctrl-C or SIGTERM)."""

@@ -27,6 +27,10 @@ class LazyGroup(typer.core.TyperGroup):
         command.help = self.nouns[cmd_name]
         return command
 
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # Typer's own would load every noun to ask for its help, and torch with them.
+        click.Group.format_help(self, ctx, formatter)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(self.nouns.items()))

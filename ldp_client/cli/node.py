@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from ldp_client.cli.console import say
+from ldp_client.processes import end_on_signals
 from ldp_client.supernode import SuperNodeConfig, create_node_key, create_secret, supernode_running
 
 app = typer.Typer(no_args_is_help=True)
-Folder = Annotated[Path, typer.Option(help="The node's own folder, not the agent's.")]
+Folder = Annotated[Path, typer.Option(help="The node's own folder, not the agent's.", readable=False)]
 
 
 @app.command()
@@ -29,14 +30,12 @@ def key(folder: Folder) -> None:
 def run(
     folder: Folder,
     edge: Annotated[str, typer.Option(help="host:port of the centre's edge.")],
-    authority: Annotated[Path, typer.Option(help="The centre's ca.crt.")],
+    authority: Annotated[Path, typer.Option(help="The centre's ca.crt.", readable=False)],
     port: Annotated[int, typer.Option(help="Port on loopback for the courier.")] = 9400,
 ) -> None:
     """Run the SuperNode until stopped; it is started again when it ends."""
     config = SuperNodeConfig(folder, edge, authority, folder / "node", folder / "courier.secret", port)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with supernode_running(config):
+    end_on_signals()
+    with contextlib.suppress(KeyboardInterrupt), supernode_running(config):
         say(f"node is running towards {edge}; the courier reaches it at 127.0.0.1:{port}")
-        stop.wait()
+        threading.Event().wait()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ldp_client.cli.console import say
-from ldp_client.wire.signing import SigningKey, create_secret, fingerprint
+from ldp_client.wire.signing import create_signing_key, fingerprint
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -22,7 +21,5 @@ def _describe() -> None:
 @app.command()
 def key(out: Annotated[Path, typer.Option(help="A new file for the private key, mode 0600.")]) -> None:
     """Make a key; print the public half, which `ldp-client site init` takes."""
-    secret = os.urandom(32)
-    create_secret(out, secret)
-    public = SigningKey(secret).public_key
+    public = create_signing_key(out).public_key
     say([public.hex(), f"fingerprint {fingerprint(public)}"])

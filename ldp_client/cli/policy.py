@@ -10,12 +10,11 @@ from pydantic import Field, ValidationError
 
 from ldp_client.cli.console import HERE, Format, Output, State, say, show
 from ldp_client.config import Section, read_toml
-from ldp_client.errors import ConfigurationError, WaitingError
+from ldp_client.errors import ConfigurationError
+from ldp_client.officer import policy_in_force, put_into_force
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.site import open_site
 from ldp_client.wire.campaign import WARN_ABOVE, Policy
-from ldp_client.wire.canonical import canonical_bytes
-from ldp_client.wire.envelope import POLICY, close_envelope
 from ldp_client.wire.signing import SigningKey, read_secret
 
 app = typer.Typer(no_args_is_help=True)
@@ -57,8 +56,7 @@ def sign(
             lifetime_micro_epsilon=PrivacyLoss.of(wanted.lifetime_epsilon).micro_epsilon,
             accept_epsilon_above_8=wanted.accept_epsilon_above_8,
         )
-        signer = SigningKey(read_secret(officer_key))
-        site.ledger.file_policy(close_envelope(POLICY, canonical_bytes(policy), signer))
+        put_into_force(site, policy, SigningKey(read_secret(officer_key)))
     except ValidationError as error:
         fault = error.errors(include_input=False)[0]
         key = ".".join(str(part) for part in fault["loc"]) or "policy"
@@ -75,12 +73,9 @@ def show_policy(state: State = HERE, output: Output = Format.TABLE) -> None:
     """The policy in force."""
     site = open_site(state)
     try:
-        found = site.ledger.policy()
+        policy = policy_in_force(site)
     finally:
         site.close()
-    if found is None:
-        raise WaitingError("no policy is in force; the officer signs one with `ldp-client policy sign policy.toml`")
-    policy = found[1]
     show(
         [
             {

@@ -9,6 +9,7 @@ import typer
 
 from ldp_client.cli.console import HERE, State, say
 from ldp_client.errors import ConfigurationError, FormatError
+from ldp_client.permissions import faults, find_accounts, find_places, set_permissions
 from ldp_client.site import create_site, enrolment, open_site
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.exchange import CentreCard
@@ -27,8 +28,7 @@ def init(
     """Make keys, an empty ledger, a spool and an agent.toml to edit."""
     state.mkdir(parents=True, exist_ok=True)
     made = create_site(state, site, name, tuple(_public_key(key) for key in officer_key))
-    made.outbox.create()
-    made.inbox.create()
+    made.create_spool()
     made.close()
     say(
         [
@@ -75,12 +75,33 @@ def enrol(
     """Write the signed introduction that the centre's administrator enters with `ldp-server site enrol`."""
     site = open_site(state)
     try:
-        out.write_bytes(enrolment(site, node_key.read_text().strip()))
+        out.write_bytes(enrolment(site, node_key.read_text(errors="replace").strip()))
         say(f"wrote {out}; site key fingerprint {fingerprint(site.signer.public_key)}")
     except OSError as error:
         raise ConfigurationError(f"{error.filename} cannot be used ({error.strerror})") from error
     finally:
         site.close()
+
+
+@app.command()
+def permissions(
+    node_folder: Annotated[Path, typer.Option(help="The Flower node's folder, as given to `ldp-client node key`.")],
+    agent_user: Annotated[str, typer.Option(help="Who runs the agent.")] = "ldp-agent",
+    courier_user: Annotated[str, typer.Option(help="Who runs the courier.")] = "ldp-courier",
+    node_user: Annotated[str, typer.Option(help="Who runs the node.")] = "ldp-node",
+    check: Annotated[bool, typer.Option("--check", help="Change nothing, only try.")] = False,
+    state: State = HERE,
+) -> None:
+    """As root: give every file to its user, then try as each of the three what they can touch. Exit 2 on a fault."""
+    accounts = find_accounts(agent_user, courier_user, node_user)
+    places = find_places(state, node_folder)
+    if not check:
+        set_permissions(places, accounts)
+    found = faults(places, accounts)
+    if found:
+        way_out = "run the command as root without --check" if check else "see docs/install.md, Permissions"
+        raise ConfigurationError("; ".join(found) + f". Way out: {way_out}")
+    say(f"agent {agent_user}, courier {courier_user} and node {node_user} can touch what they need and nothing else")
 
 
 def _public_key(text: str) -> bytes:

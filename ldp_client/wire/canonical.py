@@ -1,8 +1,8 @@
 """One document, one byte string: what is signed, hashed and compared.
 
-Canonical bytes are UTF-8 JSON with sorted keys, no white space, no floats, and bytes in URL-safe base64. Parsing accepts
-those bytes: whatever would be written differently (a second spelling, an unknown or a repeated key) is refused, so two
-readers can never see two documents in the same bytes.
+Canonical bytes are UTF-8 JSON: sorted keys, no white space, no floats, bytes in URL-safe base64. Parsing accepts
+exactly those bytes: whatever would be written differently (a second spelling, an unknown or a repeated key) is refused,
+so two readers can never see two documents in the same bytes.
 """
 
 from __future__ import annotations

@@ -131,6 +131,17 @@ def create_secret(path: Path, secret: bytes) -> None:
     sync_folder(path.parent)
 
 
+def create_signing_key(path: Path) -> SigningKey:
+    """A new Ed25519 key from the operating system's randomness, in a new file of mode 0600.
+
+    Raises:
+        ConfigurationError: the file exists already.
+    """
+    secret = os.urandom(32)
+    create_secret(path, secret)
+    return SigningKey(secret)
+
+
 def sync_folder(folder: Path) -> None:
     """Make names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -30,7 +30,8 @@ def init(
     say(
         [
             f"centre created in {state}",
-            f"hospitals need {state / CARD_NAME} and {state / TLS_FOLDER / 'ca.crt'}, and the fingerprint by telephone:",
+            f"hospitals need {state / CARD_NAME} and {state / TLS_FOLDER / 'ca.crt'},",
+            "and this fingerprint by telephone:",
         ]
     )
     card(state)

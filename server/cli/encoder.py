@@ -120,7 +120,9 @@ def fit_bottleneck(
 ) -> None:
     """Fit another bottleneck behind an encoder's flow, on public X-rays, and write a new bundle."""
     command = f"{read_card(folder).command} && {_command(context)}"
-    _print_card(refit_bottleneck(folder, _public(_read_images(data, key, split), public), dimension, command, out), format)
+    _print_card(
+        refit_bottleneck(folder, _public(_read_images(data, key, split), public), dimension, command, out), format
+    )
 
 
 def _command(context: typer.Context) -> str:
@@ -155,7 +157,8 @@ def _read_images(path: Path, key: str, split: str = "") -> NDArray[np.uint8]:
                 images = images[arrays["split"] == split] if split else images
     except (OSError, KeyError, ValueError, UnidentifiedImageError) as error:
         raise ConfigurationError(
-            f"asked for public images in {path.name!r}; give an .npz with an array {key!r} (N, H, W) of uint8 (and `split`, if asked for), "
+            f"asked for public images in {path.name!r}; give an .npz with an array {key!r} (N, H, W) of uint8 "
+            "(and `split`, if asked for), "
             "or a folder of PNGs of one size"
         ) from error
     if images.ndim != 3 or images.dtype != np.uint8:

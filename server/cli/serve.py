@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import threading
 
 import typer
 
 from ldp_client.cli.console import say
+from ldp_client.processes import end_on_signals
 from server.cli.opened import HERE, State, opened
 from server.config import CONFIG_NAME
 from server.service import serving
@@ -18,9 +19,11 @@ app = typer.Typer()
 @app.command()
 def serve(state: State = HERE) -> None:
     """Run the centre until stopped (Ctrl-C or SIGTERM). Sites enrolled meanwhile are let in; stopping is safe."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with opened(state) as centre, serving(state / CONFIG_NAME, centre) as service:
+    end_on_signals()
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        opened(state) as centre,
+        serving(state / CONFIG_NAME, centre) as service,
+    ):
         say(f"serving on {centre.config.exchange.host}:{centre.config.exchange.port}")
-        service.run(stop)
+        service.run(threading.Event())

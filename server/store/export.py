@@ -58,6 +58,11 @@ def _lines(connection: Connection, signer: Signer) -> Iterator[dict[str, Any]]:
             "body": _text(row.body),
             "head": row.head,
         }
+    headers = tables.headers.join(tables.batches)
+    signed = select(tables.headers.c.envelope).select_from(headers)
+    signed = signed.order_by(tables.headers.c.site, tables.headers.c.first)
+    for row in _streamed(connection, signed):
+        yield _document("header", row.envelope)
     receipts = select(tables.batches).order_by(tables.batches.c.central_sequence)
     for row in _streamed(connection, receipts):
         yield _document("receipt", row.receipt)

@@ -276,8 +276,7 @@ def make_site(folder: Path) -> Site:
     """A new site with a pinned centre, and neither X-rays nor policy."""
     folder.mkdir(parents=True, exist_ok=True)
     site = create_site(folder, "north", "North Hospital", (OFFICER.public_key,))
-    site.outbox.create()
-    site.inbox.create()
+    site.create_spool()
     card = CentreCard(name="Centre", signing_key=CENTRE.public_key.hex(), sealing_key=SEALING.public_key.hex())
     (folder / "centre.json").write_bytes(canonical_bytes(card))
     return site

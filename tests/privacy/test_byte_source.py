@@ -75,6 +75,23 @@ def test_a_twin_that_forgets_about_forks_would_be_noticed() -> None:
     assert distinct < total / 4
 
 
+def test_a_worker_forked_while_another_thread_draws_does_not_wait_for_ever() -> None:
+    """The lock is held at the moment of the fork, by a thread that the child does not have."""
+    script = """
+import os
+from ldp_client.privacy.noise import SystemSource
+source = SystemSource()
+source(10)
+source._lock.acquire()
+child = os.fork()
+if child == 0:
+    os._exit(0 if len(source(16)) == 16 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == "0\n"
+
+
 def test_threads_share_no_block() -> None:
     source = SystemSource()
     with ThreadPoolExecutor(8) as pool:

@@ -170,6 +170,23 @@ def test_more_precision_is_asked_for_until_both_bounds_agree(probability: str) -
     assert max(asked) > 50
 
 
+@pytest.mark.parametrize("precision", [3, 4, 5, 8, 30])
+def test_the_bounds_lie_on_both_sides_of_the_probability_at_every_precision(precision: int) -> None:
+    """Few digits, many scales: half a unit in the last place on the wrong side shows at once."""
+    for number in range(1, 200):
+        scale = Fraction(number, 7)
+        tables = _tables(scale)
+        coins = [(tables.nonzero, "nonzero", 0), (tables.beyond, "beyond", len(tables.digits))]
+        coins += [(coin, "digit", index) for index, coin in enumerate(tables.digits[:2])]
+        for coin, kind, index in coins:
+            low, high = coin.bounds(precision)
+            with mpmath.workprec(400):
+                p = independent_probability(kind, scale, index)
+                assert mpmath.mpf(str(low)) < p < mpmath.mpf(str(high)), (number, kind, index)
+                # Wide enough to be right, narrow enough to be of use.
+                assert (mpmath.mpf(str(high)) - mpmath.mpf(str(low))) / p < mpmath.mpf(10) ** (3 - precision) * 200
+
+
 def test_a_coin_is_heads_below_the_threshold_and_tails_above_it() -> None:
     coin = _tables(Fraction(1)).nonzero
     first = coin.word(0)

@@ -172,9 +172,10 @@ def test_a_clone_is_noted_and_gets_no_witness(world: World, anne: Hospital) -> N
 
 
 def test_a_state_that_a_courier_repeats_is_no_rollback(world: World, ready: Ready) -> None:
-    anne, _ = ready
+    anne, approval = ready
     early = anne.state()
     world.centre.answer("anne", [early])
+    anne.release(world.campaign, approval, 1)
     world.deliver(anne)
     world.centre.answer("anne", [early])
     assert world.codes() == []

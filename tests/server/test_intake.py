@@ -365,14 +365,25 @@ def test_evidence_that_no_officer_could_have_written_changes_nothing(world: Worl
     assert world.deliver(anne).refused == ()
 
 
-@pytest.mark.parametrize("day", ["2030-07-01", "2031-01-01"])
-def test_a_batch_after_the_approval_or_the_campaign_ended_is_expired(world: World, ready: Ready, day: str) -> None:
-    anne, approval = ready
+@pytest.mark.parametrize(
+    ("expires", "day", "codes"),
+    [
+        ("2030-06-30", "2030-06-30", []),
+        ("2030-06-30", "2030-07-01", [RefusalCode.EXPIRED]),
+        ("2031-06-30", "2030-12-31", []),
+        ("2031-06-30", "2031-01-01", [RefusalCode.EXPIRED]),
+    ],
+    ids=["last day of the approval", "a day late", "last day of the campaign", "a day after"],
+)
+def test_a_batch_after_the_approval_or_the_campaign_ended_is_expired(
+    world: World, anne: Hospital, expires: str, day: str, codes: list[RefusalCode]
+) -> None:
+    approval = anne.approve(world.campaign, anne.adopt(), expires=expires)
     anne.release(world.campaign, approval, 1)
     sent = anne.pack_up(day=day)
     world.announce(anne, sent)
-    assert [refusal.code for refusal in world.accept(anne, sent).refused] == [RefusalCode.EXPIRED]
-    assert world.records() == []
+    assert [refusal.code for refusal in world.accept(anne, sent).refused] == codes
+    assert len(world.records()) == 1 - len(codes)
 
 
 def test_a_loss_that_is_not_the_mechanisms_is_refused_and_counted_beside_the_bound(world: World, ready: Ready) -> None:

@@ -17,7 +17,7 @@ from ldp_client.wire.envelope import (
     open_envelope,
     open_introduction,
 )
-from ldp_client.wire.signing import SigningKey
+from ldp_client.wire.signing import SigningKey, key_id
 
 ALICE, BOB = SigningKey(b"a" * 32), SigningKey(b"b" * 32)
 KNOWN = Keys({"alice": ALICE.public_key, "bob": BOB.public_key})
@@ -111,7 +111,7 @@ def test_one_partys_signature_under_anothers_name_is_refused() -> None:
 
 def test_a_key_that_is_no_point_of_the_curve_verifies_nothing() -> None:
     for key in (b"", b"short", b"\xff" * 32):
-        signed = SIGNED[:5] + __import__("hashlib").sha256(b"ldp-glow/key/v1" + key).digest() + SIGNED[37:]
+        signed = SIGNED[:5] + key_id(key) + SIGNED[37:]
         with pytest.raises(EnvelopeError, match="the signature does not belong to these bytes and this key"):
             open_envelope(signed, CAMPAIGN, OneKey("nobody", key))
 
