@@ -112,7 +112,8 @@ class Agent:
             source=self.source,
             today=self.today,
             chunk=self.site.config.release.chunk,
-            late_batch=self.site.config.release.late_batch,
+            # What a crash left of the first run is the rest of one shuffled list, not a late arrival.
+            late_batch=self.site.config.release.late_batch if self.site.ledger.was_complete(name) else 1,
             progress=lambda done, total: self.report(campaign, done, total),
         )
         self.site.ledger.decide(name, CampaignCode.COMPLETE)

@@ -130,10 +130,10 @@ def run(config: CourierConfig, stop: threading.Event | None = None) -> None:
     check_flower_version()
     stop = threading.Event() if stop is None else stop
     outbox, inbox = Outbox(config.spool), Inbox(config.spool)
+    acquiring = SuperExecAuthHttpInterceptor(master_secret=_secret(config.secret), protected_methods=[_ACQUIRE])
     outbox.check_readable()
     inbox.check_writable()
     app = courier_app(outbox, inbox)
-    acquiring = SuperExecAuthHttpInterceptor(master_secret=_secret(config.secret), protected_methods=[_ACQUIRE])
     request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
     wait = config.poll_seconds
     with _client(config, acquiring) as client:

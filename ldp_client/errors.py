@@ -60,16 +60,16 @@ class PolicyRefusedError(LdpError):
 
 
 class BudgetExceededError(LdpError):
-    """A release would take a unit past its lifetime budget."""
+    """A release would take a unit past its lifetime budget. `way_out` completes the sentence."""
 
     exit_code = 4
     code = "budget_exceeded"
 
-    def __init__(self, unit: str, requested: str, remaining: str) -> None:
+    def __init__(self, unit: str, requested: str, remaining: str, way_out: str | None = None) -> None:
         self.unit, self.requested, self.remaining = unit, requested, remaining
+        way_out = way_out or f"lower the campaign's epsilon or leave this {unit} out"
         super().__init__(
-            f"the release asks epsilon {requested} of a unit ({unit}) that has {remaining} left; "
-            f"lower the campaign's epsilon or leave this {unit} out"
+            f"the release asks epsilon {requested} of a unit ({unit}) that has {remaining} left; {way_out}"
         )
 
 

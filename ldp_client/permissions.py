@@ -132,11 +132,14 @@ def faults(places: Places, accounts: Accounts) -> list[str]:
     folders = [path for path in site_own if path.is_dir()]
     node_own = [path for path in places.node.iterdir() if path.name != SHARED_NAME]
     secret = places.node / SHARED_NAME
-    key_files = [places.site / "agent.toml", places.site / "ledger.sqlite3", *(places.site / "keys").iterdir()]
+    ledger = [path for path in inside if path.name.startswith("ledger.")]
+    key_files = [places.site / "agent.toml", *(places.site / "keys").iterdir()]
+    # X-rays may come later, or from a share that is not mounted yet.
+    data = [path for path in (places.xrays, places.labels) if path.exists()]
 
     def as_agent() -> Iterator[str]:
-        yield from _must(agent, "write", [places.site, places.site / "ledger.sqlite3", *outgoing])
-        yield from _must(agent, "read", [*key_files, *incoming, places.xrays, places.labels])
+        yield from _must(agent, "write", [places.site, *ledger, *outgoing])
+        yield from _must(agent, "read", [*key_files, *incoming, *data])
         yield from _must_not(agent, "write", incoming)
         yield from _must_not(agent, "read", [*node_own, secret])
 

@@ -7,8 +7,8 @@ from collections import Counter
 from ldp_client.imaging.dataset import DataSet
 from ldp_client.ledger.store import SiteLedger
 from ldp_client.privacy.loss import PrivacyLoss
-from ldp_client.wire.campaign import Campaign, Plan, Policy, campaign_id, policy_id
-from ldp_client.wire.canonical import canonical_bytes, digest
+from ldp_client.wire.campaign import Campaign, Plan, Policy, campaign_id, plan_commitment, policy_id
+from ldp_client.wire.canonical import canonical_bytes
 
 
 def make_plan(campaign: Campaign, policy: Policy, data_set: DataSet, ledger: SiteLedger) -> Plan:
@@ -45,9 +45,8 @@ def file_plan(plan: Plan, ledger: SiteLedger, salt: bytes) -> str:
     A bare digest of a few small counts could be tried out by whoever sees it, and the approval leaves the site:
     `salt` is 32 fresh random bytes that stay here, before the plan's canonical bytes.
     """
-    body = salt + canonical_bytes(plan)
-    commitment = digest("ldp-glow/plan", body)
-    ledger.file_document("plan", commitment, body)
+    commitment = plan_commitment(plan, salt)
+    ledger.file_document("plan", commitment, salt + canonical_bytes(plan))
     return commitment
 
 

@@ -160,6 +160,7 @@ def enrolment(site: Site, node_key: str) -> bytes:
     Raises:
         ConfigurationError: `node_key` is no public key; the private one lies beside it and must not be handed over.
     """
+    node_key = node_key.strip()
     if not node_key.startswith(NODE_KEY_KIND) or len(node_key) > 1000 or not node_key.isprintable():
         raise ConfigurationError(
             f"a node's public key is one line that begins with {NODE_KEY_KIND.strip()}; found something else. "

@@ -95,7 +95,30 @@ class _Reader:
                 raise ValueError
         except (ValueError, RecursionError):
             raise FormatError(f"line {number} of the export is damaged; ask for the export again") from None
+        _check_fields(fields, number)
         return fields
+
+
+# What nobody checks could say anything: a line has exactly the fields of its type.
+_FIELDS: dict[str, tuple[set[str], ...]] = {
+    "ledger": (
+        {"side", "format", "site", "ledger_id", "signing_key", "centre_signing_key"},
+        {"side", "format", "name", "ledger_id", "signing_key"},
+    ),
+    "document": ({"kind", "body"},),
+    "entry": ({"sequence", "body", "head"}, {"site", "sequence", "body", "head"}),
+    "central": ({"sequence", "body", "head"},),
+    "checkpoint": ({"body"},),
+}
+
+
+def _check_fields(fields: dict[str, Any], number: int) -> None:
+    kind = fields.get("type")
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise FormatError(f"line {number} of the export is of an unknown kind")
+    unknown = fields.keys() - set.union({"type"}, *_FIELDS[kind])
+    if unknown:
+        raise FormatError(f"line {number} of the export has a field that lines of its type have not")
 
 
 def _text(fields: dict[str, Any], name: str, number: int) -> str:

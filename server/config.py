@@ -87,7 +87,7 @@ def read_config(path: Path, environment: Mapping[str, str] | None = None) -> Ser
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(
-            f"{path} cannot be read ({error.strerror}); make one with `ldp-server init`, or name another file"
+            f"{path} cannot be read ({error.strerror}); make one with `ldp-server centre init`, or name another file"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not a TOML file: {error}") from error

@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ldp_client.spool",
         "ldp_client.verify",
     ),
-    ("ldp_client.site", "ldp_client.submission", "ldp_client.plan", "ldp_client.release"),
+    ("ldp_client.site", "ldp_client.submission", "ldp_client.plan", "ldp_client.release", "ldp_client.permissions"),
     ("ldp_client.desk", "ldp_client.officer", "ldp_client.export", "ldp_client.preview", "ldp_client.courier"),
     ("ldp_client.agent", "ldp_client.supernode"),
     ("ldp_client.cli",),

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ldp_client.cli.console import say
+from ldp_client.errors import ConfigurationError
 from ldp_client.processes import end_on_signals
 from ldp_client.supernode import SuperNodeConfig, create_node_key, create_secret, supernode_running
 
@@ -34,6 +35,8 @@ def run(
     port: Annotated[int, typer.Option(help="Port on loopback for the courier.")] = 9400,
 ) -> None:
     """Run the SuperNode until stopped; it is started again when it ends."""
+    if not edge.rpartition(":")[0] or not edge.rpartition(":")[2].isdecimal():
+        raise ConfigurationError(f"the centre's edge is host:port, such as centre.example.org:8443; found {edge!r}")
     config = SuperNodeConfig(folder, edge, authority, folder / "node", folder / "courier.secret", port)
     end_on_signals()
     with contextlib.suppress(KeyboardInterrupt), supernode_running(config):

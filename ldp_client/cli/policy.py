@@ -44,7 +44,7 @@ def sign(
     state: State = HERE,
 ) -> None:
     """Check a policy, sign it and put it into force."""
-    wanted = read_toml(file, PolicyFile).policy
+    wanted = read_toml(file, PolicyFile, {}).policy
     site = open_site(state)
     try:
         policy = Policy(

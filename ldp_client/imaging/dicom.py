@@ -21,7 +21,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, RLELossless
 
 from ldp_client.errors import QuarantinedError
-from ldp_client.imaging.codestream import coded_size
+from ldp_client.imaging.codestream import coded_frame
 from ldp_client.imaging.discretion import discreet
 from ldp_client.imaging.limits import check_size
 from ldp_client.imaging.quarantine import Reason, set_aside
@@ -156,7 +156,8 @@ def _decode(dataset: pydicom.Dataset, height: int, width: int) -> tuple[NDArray[
     if syntax.is_encapsulated:
         if syntax == RLELossless:
             plugin = "pylibjpeg"  # stops at the frame's size, where pydicom's own decoder inflates first
-        elif coded_size(get_frame(dataset.PixelData, 0, number_of_frames=1)) != (height, width):
+        elif coded_frame(get_frame(dataset.PixelData, 0, number_of_frames=1)) != (height, width, 1):
+            # Some decoders turn colour into grey on their own, some do not: neither is what the header says.
             raise set_aside(Reason.UNREADABLE, "the compressed pixels have another size than the header says")
     stored = get_decoder(syntax).as_array(dataset, decoding_plugin=plugin)[0]
     if stored.shape != (height, width) or stored.dtype.kind not in "ui" or stored.dtype.itemsize > 2:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ldp_client.errors import QuarantinedError
-from ldp_client.imaging.codestream import coded_size
+from ldp_client.imaging.codestream import coded_frame
 from ldp_client.imaging.discretion import discreet
 from ldp_client.imaging.limits import check_size
 from ldp_client.imaging.png import SIGNATURE, pixels_only
@@ -57,7 +57,7 @@ def _read_png(data: bytes) -> NDArray[np.uint8 | np.uint16]:
 
 
 def _read_jpeg(data: bytes) -> NDArray[np.uint8 | np.uint16]:
-    height, width = coded_size(data)
+    height, width, _ = coded_frame(data)
     check_size(height, width)
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
         if image.getexif().get(0x0112, 1) != 1:

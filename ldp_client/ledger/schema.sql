@@ -18,6 +18,11 @@ CREATE TABLE openings (                    -- what a charge's commitment hides; 
 ) STRICT;
 CREATE INDEX openings_by_unit ON openings (unit, campaign);
 
+CREATE TABLE bounds (                      -- what each campaign charged may take of one unit: cap * epsilon
+    campaign      TEXT PRIMARY KEY,
+    micro_epsilon INTEGER NOT NULL CHECK (micro_epsilon >= 1)
+) STRICT;
+
 CREATE TABLE seals (                       -- one seal or one abandon settles a charge
     charge   INTEGER PRIMARY KEY REFERENCES openings (charge),
     sequence INTEGER NOT NULL UNIQUE REFERENCES entries (sequence),
@@ -57,6 +62,8 @@ CREATE TRIGGER entries_no_update BEFORE UPDATE ON entries BEGIN SELECT raise(ABO
 CREATE TRIGGER entries_no_delete BEFORE DELETE ON entries BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER openings_no_update BEFORE UPDATE ON openings BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER openings_no_delete BEFORE DELETE ON openings BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER bounds_no_update BEFORE UPDATE ON bounds BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER bounds_no_delete BEFORE DELETE ON bounds BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER seals_no_update BEFORE UPDATE ON seals BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER seals_no_delete BEFORE DELETE ON seals BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER batches_no_update BEFORE UPDATE ON batches BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;

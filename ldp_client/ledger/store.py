@@ -132,11 +132,16 @@ class SiteLedger:
             ConfigurationError: no ledger there, or one of another version.
         """
         if not path.exists():
-            raise ConfigurationError(f"there is no ledger at {path}; create the site with `ldp-client init`")
+            raise ConfigurationError(f"there is no ledger at {path}; create the site with `ldp-client site init`")
         try:
             connection, lock = cls._connect(path)
         except sqlite3.DatabaseError as error:
             raise ConfigurationError(f"{path} is not a ledger; restore it from its backup") from error
+        except PermissionError as error:
+            raise ConfigurationError(
+                f"the ledger {path} belongs to another user of this machine; run this as its owner, "
+                "or give it back with `ldp-client site permissions`"
+            ) from error
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION:
@@ -331,13 +336,31 @@ class SiteLedger:
         Raises:
             EnvelopeError: not signed by an officer of this ledger.
             PolicyRefusedError: it is for another site, ledger, campaign or policy, or the policy does not allow it.
+            BudgetExceededError: with the campaigns charged before, one unit might spend more than its lifetime budget.
         """
         approval = parse(Approval, open_envelope(envelope, APPROVAL, self._officers())[1])
         with self._transaction() as connection:
-            self._check_approval(approval, campaign)
+            self._check_bound(campaign, self._check_approval(approval, campaign))
             # A new approval takes back an earlier refusal, and opens a completed campaign to late arrivals.
             connection.execute("INSERT INTO decisions (campaign, code) VALUES (?, 'approved')", (approval.campaign,))
             return self._append([ApprovalEntry(envelope=envelope)])[0]
+
+    def _check_bound(self, campaign: Campaign, policy: Policy) -> None:
+        """Return if the bounds of all campaigns charged, this one among them, fit into one unit's lifetime budget.
+
+        Each unit is filtered by itself too; this sum is what others can verify, who cannot tell units apart.
+        """
+        query = "SELECT coalesce(sum(micro_epsilon), 0) FROM bounds WHERE campaign <> ?"
+        (others,) = self._connection.execute(query, (campaign_id(campaign),)).fetchone()
+        left = PrivacyFilter(policy.lifetime_budget, campaign.unit).remaining(PrivacyLoss(others))
+        if campaign.bound_per_unit > left:
+            raise BudgetExceededError(
+                campaign.unit,
+                str(campaign.bound_per_unit),
+                str(left),
+                "after the campaigns charged before; ask for a smaller epsilon or cap, "
+                "or sign a policy with a larger budget",
+            )
 
     def _check_approval(self, approval: Approval, campaign: Campaign) -> Policy:
         current = self.policy()
@@ -395,12 +418,14 @@ class SiteLedger:
 
         Raises:
             WaitingError, PolicyRefusedError: as `standing_approval`; nothing is charged.
+            BudgetExceededError: the bounds of all campaigns charged do not fit into the budget; nothing is charged.
             WaitingError: another process has charged one of these X-rays meanwhile; nothing is charged.
         """
         name, loss = campaign_id(campaign), campaign.loss_per_record
         answers: list[OpenCharge | BudgetExceededError] = []
         with self._transaction() as connection:
             standing = self.standing_approval(campaign, today)
+            self._check_bound(campaign, standing.policy)
             budget = PrivacyFilter(standing.policy.lifetime_budget, campaign.unit)
             for request in requests:
                 if connection.execute(
@@ -430,6 +455,9 @@ class SiteLedger:
                     (sequence, name, request.unit, request.salt, request.xray, loss.micro_epsilon),
                 )
                 answers.append(OpenCharge(sequence, name, request.xray))
+            if any(isinstance(answer, OpenCharge) for answer in answers):
+                bound = campaign.bound_per_unit.micro_epsilon
+                connection.execute("INSERT OR IGNORE INTO bounds VALUES (?, ?)", (name, bound))
         return answers
 
     def seal(self, records: Iterable[tuple[OpenCharge, bytes]]) -> None:
@@ -509,6 +537,11 @@ class SiteLedger:
         if self.decision(campaign) != code:
             with self._transaction() as connection:
                 connection.execute("INSERT INTO decisions (campaign, code) VALUES (?, ?)", (campaign, code))
+
+    def was_complete(self, campaign: str) -> bool:
+        """Whether a run has ever worked off the campaign's whole work list: what comes now is a late arrival."""
+        query = "SELECT 1 FROM decisions WHERE campaign = ? AND code = 'complete'"
+        return self._connection.execute(query, (campaign,)).fetchone() is not None
 
     def decision(self, campaign: str) -> str | None:
         """The last answer noted, if any."""

@@ -19,14 +19,14 @@ def exact_fraction(value: Fraction | int | str) -> Fraction:
     """The number that an exact input stands for: a Fraction, an int, or text such as 2, 0.5 or 1/3.
 
     Raises:
-        ValueError: a float, or text that is no such number. It never quotes the input.
+        ValueError: a float, or text that is no such number or has a part of over 40 digits. It never quotes the input.
     """
     if isinstance(value, Fraction) or type(value) is int:
         return Fraction(value)
     if not isinstance(value, str):
         raise ValueError(f"must be an exact fraction, not a {type(value).__name__}")
     if not _NUMBER.fullmatch(value) or re.search(r"/0+$", value):
-        raise ValueError("must be a number such as 2, 0.5 or 1/3, of at most 40 digits in each part")
+        raise ValueError("must be a number such as 2, 0.5 or 1/3")
     return Fraction(value)
 
 

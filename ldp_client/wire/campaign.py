@@ -157,7 +157,7 @@ def policy_id(policy: Policy) -> str:
 
 
 class Plan(Wire):
-    """What a campaign would cost this site, computed without a draw. It stays at the site; its digest is signed."""
+    """What a campaign would cost this site, computed without a draw. It stays at the site; a salted digest leaves."""
 
     schema_version: Literal[1] = 1
     campaign: Digest
@@ -172,9 +172,12 @@ class Plan(Wire):
     bound_micro_epsilon_per_unit: int
 
 
-def plan_id(plan: Plan) -> str:
-    """The plan's digest, which an approval cites."""
-    return digest("ldp-glow/plan", canonical_bytes(plan))
+def plan_commitment(plan: Plan, salt: bytes) -> str:
+    """What an approval cites of its plan: Digest(label, salt, canonical bytes), with 32 fresh random bytes of salt.
+
+    A bare digest of a few small counts could be tried out, and an approval leaves the site.
+    """
+    return digest("ldp-glow/plan", salt, canonical_bytes(plan))
 
 
 class Approval(Wire):

@@ -50,7 +50,7 @@ def read_campaign(path: Path) -> Campaign:
         ConfigurationError: a key is unknown, missing or impossible; the text names it.
         EncoderError: the encoder is not a usable bundle.
     """
-    wanted = read_toml(path, CampaignFile).campaign
+    wanted = read_toml(path, CampaignFile, {}).campaign
     encoder = open_bundle(wanted.encoder, path.parent)
     release = joint_laplace(
         epsilon=wanted.epsilon,

@@ -24,7 +24,9 @@ def stands_at(connection: Connection) -> tuple[str, int, str]:
     """
     row = connection.execute(select(tables.centre)).one_or_none()
     if row is None:
-        raise ConfigurationError("this database holds no centre; make one with `ldp-server init`, or name another URL")
+        raise ConfigurationError(
+            "this database holds no centre; make one with `ldp-server centre init`, or name another URL"
+        )
     return row.ledger_id, row.sequence, row.head
 
 

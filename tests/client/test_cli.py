@@ -118,10 +118,8 @@ def test_unknown_key_names_file_key_and_what_was_expected(ldp: Terminal) -> None
 
 def test_site_is_made_pinned_and_introduced(ldp: Terminal, tmp_path: Path) -> None:
     ldp.state = tmp_path / "south"
-    assert (
-        ldp("site", "init", "--id", "south", "--name", 'St. "Ö"\nKlinik', "--officer-key", OFFICER.public_key.hex())
-        == 0
-    )
+    name = 'St. "Ö" \\ Klinik'
+    assert ldp("site", "init", "--id", "south", "--name", name, "--officer-key", OFFICER.public_key.hex()) == 0
     assert "site south created" in ldp.out
     for secret in ("site.key", "secret.key"):
         assert (ldp.state / "keys" / secret).stat().st_mode & 0o777 == 0o600

@@ -185,10 +185,10 @@ def test_crash_at_every_start_only_overstates_what_was_spent(folder: Path) -> No
     check_ledger(folder)
 
 
-def test_remainder_of_a_crashed_run_waits_for_company(folder: Path) -> None:
-    """What is left after a crash goes by the same rule as late arrivals: never in a group that is too small."""
+def test_remainder_of_a_crashed_run_is_no_late_arrival(folder: Path) -> None:
+    """What a crash leaves is the rest of one shuffled list: it goes, however few X-rays it is."""
     file = folder / "agent.toml"
     file.write_text(file.read_text().replace("late_batch = 1", "late_batch = 4"))
     wait(start(work, folder, CAMPAIGN, "after seal", 1))
     assert wait(start(work, folder, CAMPAIGN, "", 0)) == 0
-    assert len(look(folder).seals) == CHUNK
+    assert len(look(folder).seals) == 2 * CHUNK

@@ -186,6 +186,8 @@ def test_batch_lies_in_the_outbox_only_against_its_grant(world: World) -> None:
     world.release()
     batches = world.site.outbox.folder / "batch"
     first, _, third = world.headers()
+    world.offer()
+    world.agent().step()
     assert list(batches.iterdir()) == []
     world.offer(world.grant(header_id(third)))
     world.agent().step()

@@ -299,9 +299,21 @@ def test_two_campaigns_add_up_to_one_lifetime_budget(new_world: MakeWorld) -> No
         world.approve(campaign)
     assert outcome(ledger.charge(PER_PATIENT, requests("a1", "a2", "b1"), DAY)) == "+++"
     assert [ledger.room(other, request(unit, "").unit, PrivacyLoss.of(6)) for unit in "abc"] == [1, 2, 2]
-    assert outcome(ledger.charge(other, requests("a1", "a2", "b1", "b2"), DAY)) == "+-++"
-    assert ledger.spent(request("a", "a1").unit) == ledger.largest_spent() == PrivacyLoss.of(6)
-    assert ledger.campaigns_charged() == sorted(str(campaign_id(campaign)) for campaign in world.campaigns)
+    before = ledger.head()
+    refused = (
+        r"asks epsilon 4 of a unit \(patient\) that has 2 left; after the campaigns charged before; ask for a smaller"
+    )
+    with pytest.raises(BudgetExceededError, match=refused) as refusal:
+        ledger.charge(other, requests("c1"), DAY)
+    assert refusal.value.exit_code == 4
+    with pytest.raises(BudgetExceededError, match=refused):
+        world.approve(other)
+    assert ledger.head() == before
+    assert ledger.campaigns_charged() == [str(campaign_id(PER_PATIENT))]
+    world.set_policy(serial=2, lifetime_micro_epsilon=8_000_000)
+    world.approve(other)
+    assert outcome(ledger.charge(other, requests("a1", "a2", "b1", "b2", "b3"), DAY)) == "++++-"
+    assert ledger.spent(request("a", "a1").unit) == ledger.largest_spent() == PrivacyLoss.of(8)
 
 
 def test_lower_budget_of_a_new_policy_holds_at_once(approved: World) -> None:

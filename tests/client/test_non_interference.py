@@ -37,6 +37,7 @@ from ldp_client.privacy.noise import ByteSource, SystemSource, shuffled
 from ldp_client.privacy.spec import DiscreteLaplaceSpec
 from ldp_client.release import release
 from ldp_client.site import data_set
+from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.record import unpack
 from tests.client.world import (
     LABELS,
@@ -203,7 +204,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.setattr("ldp_client.release.DiscreteLaplace", ConstantMechanism)
     monkeypatch.setattr("ldp_client.ledger.store.subject_commitment", lambda unit, salt: of_the_salt(salt))
-    monkeypatch.setattr("ldp_client.plan.digest", lambda label, body: of_the_salt(body[:32]))
+    monkeypatch.setattr("ldp_client.plan.plan_commitment", lambda plan, salt: of_the_salt(salt))
     return Stage(tmp_path, monkeypatch, caplog)
 
 
@@ -230,7 +231,7 @@ def test_twin_that_finds_full_caps_only_when_it_charges_tells_them_apart(stage: 
 
 def test_twin_with_a_bare_plan_digest_tells_them_apart(stage: Stage) -> None:
     """A digest of a plan's counts can be tried out; so the approval cites a salted commitment."""
-    stage.monkeypatch.setattr("ldp_client.plan.digest", lambda label, body: of_the_salt(body[32:]))
+    stage.monkeypatch.setattr("ldp_client.plan.plan_commitment", lambda plan, salt: of_the_salt(canonical_bytes(plan)))
     assert stage.run(one_hospital) != stage.run(another_hospital)
 
 

@@ -1,4 +1,4 @@
-"""A hospital's machine: three users of the operating system, and their programs, started as systemd would start them."""
+"""A hospital's machine: three users, and their programs, started as systemd would start them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from ldp_client.processes import Program
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-AGENT, COURIER, NODE = USERS = ("ldp-test-agent", "ldp-test-courier", "ldp-test-node")
+# With this process's id: two runs of the tests on one machine must not take away each other's users.
+PREFIX = "ldp-test-"
+AGENT, COURIER, NODE = USERS = [f"{PREFIX}{name}-{os.getpid()}" for name in ("agent", "courier", "node")]
 
 # Tries each path as the user it runs as: what opening it to read and to write comes to, in the kernel's words.
 PROBE = """
@@ -53,7 +55,10 @@ def need_root() -> None:
 
 
 def make_users() -> None:
-    remove_users()
+    for name in [entry.pw_name for entry in pwd.getpwall()]:
+        # What a run that was killed has left.
+        if name.startswith(PREFIX) and not Path("/proc", name.rpartition("-")[2]).exists():
+            _userdel(name)
     for user in USERS:
         command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
         subprocess.run([*command, "--shell", "/usr/sbin/nologin", user], check=True, capture_output=True)
@@ -61,8 +66,12 @@ def make_users() -> None:
 
 def remove_users() -> None:
     for user in USERS:
-        # Those of a run that was killed are removed as well; userdel takes the group along.
-        subprocess.run(["userdel", user], check=False, capture_output=True)
+        _userdel(user)
+
+
+def _userdel(user: str) -> None:
+    # The group of the same name goes along.
+    subprocess.run(["userdel", user], check=False, capture_output=True)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from ldp_client.errors import ParameterError, QuarantinedError
-from ldp_client.imaging.codestream import coded_size
+from ldp_client.imaging.codestream import coded_frame
 from ldp_client.imaging.png import pixels_only, png_bytes
 from ldp_client.imaging.raster import read_raster
 
@@ -128,7 +128,7 @@ def test_a_second_header_does_not_pass_the_check() -> None:
 
 def test_the_frame_header_is_found_behind_fill_bytes_and_bare_markers() -> None:
     data = saved(Image.fromarray(GREY), "JPEG")
-    assert coded_size(data[:2] + b"\xff\xff\xff\xd0" + data[2:]) == (40, 50)
+    assert coded_frame(data[:2] + b"\xff\xff\xff\xd0" + data[2:])[:2] == (40, 50)
 
 
 def test_a_tiny_image_is_too_small() -> None:

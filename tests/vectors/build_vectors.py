@@ -19,7 +19,7 @@ from ldp_client.privacy.clipping import clip
 from ldp_client.privacy.laplace import DiscreteLaplace
 from ldp_client.privacy.noise import discrete_laplace, shuffled
 from ldp_client.privacy.spec import joint_laplace
-from ldp_client.wire.campaign import Approval, Campaign, Plan, Policy, campaign_id, plan_id, policy_id
+from ldp_client.wire.campaign import Approval, Campaign, Plan, Policy, campaign_id, plan_commitment, policy_id
 from ldp_client.wire.canonical import Wire, canonical_bytes
 from ldp_client.wire.chain import (
     ZERO,
@@ -107,7 +107,7 @@ APPROVAL_DOCUMENT = Approval(
     ledger_id=LEDGER,
     campaign=campaign_id(CAMPAIGN_DOCUMENT),
     policy=policy_id(POLICY_DOCUMENT),
-    plan=plan_id(PLAN_DOCUMENT),
+    plan=plan_commitment(PLAN_DOCUMENT, bytes(32)),
     expires="2026-12-31",
 )
 STEPS = DiscreteLaplace(CAMPAIGN_DOCUMENT.release.laplace)(
@@ -217,7 +217,7 @@ def golden() -> dict[str, dict[str, Any]]:
     vectors["identifiers"] = {
         "campaign": campaign_id(CAMPAIGN_DOCUMENT),
         "policy": policy_id(POLICY_DOCUMENT),
-        "plan": plan_id(PLAN_DOCUMENT),
+        "plan_commitment": plan_commitment(PLAN_DOCUMENT, bytes(32)),
         "header": header_id(HEADER),
         "site_key": key_id(SITE.public_key).hex(),
         "site_fingerprint": fingerprint(SITE.public_key),

@@ -12,7 +12,7 @@ from site_story import ENCODER, approval, campaign, policy
 from ldp_client.errors import LdpError, PolicyRefusedError
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.spec import joint_laplace
-from ldp_client.wire.campaign import Plan, campaign_id, plan_id, policy_id
+from ldp_client.wire.campaign import Plan, campaign_id, plan_commitment, policy_id
 
 OTHER = "e" * 64
 
@@ -178,6 +178,7 @@ def test_the_ids_of_campaign_policy_and_plan_do_not_collide_and_follow_every_fie
         micro_epsilon_per_record=2_000_000,
         bound_micro_epsilon_per_unit=4_000_000,
     )
-    assert len({campaign_id(campaign()), policy_id(policy()), plan_id(plan)}) == 3
+    assert len({campaign_id(campaign()), policy_id(policy()), plan_commitment(plan, bytes(32))}) == 3
     assert policy_id(policy(serial=2)) != policy_id(policy())
-    assert plan_id(plan.model_copy(update={"records": 2})) != plan_id(plan)
+    assert plan_commitment(plan.model_copy(update={"records": 2}), bytes(32)) != plan_commitment(plan, bytes(32))
+    assert plan_commitment(plan, bytes(32)) != plan_commitment(plan, b"s" * 32)
