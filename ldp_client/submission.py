@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator
 
-from ldp_client.ledger.store import Row, SiteLedger
+from ldp_client.ledger.chain_file import Row
+from ldp_client.ledger.store import SiteLedger
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.envelope import BATCH, HEADER, close_envelope
 from ldp_client.wire.exchange import Batch, BatchHeader, CentreCard, Payload, header_id, sealed_digest

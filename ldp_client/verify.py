@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ldp_client.errors import ChainError, FormatError, LdpError, VerificationError
 from ldp_client.wire.campaign import Campaign, campaign_id
@@ -72,22 +72,9 @@ class Verified:
         return text
 
 
-class _Reader:
-    """The lines of an export, each the canonical JSON that the writer wrote."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        try:
-            with self.path.open("rb") as file:
-                for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 1):
-                    yield number, self._parse(number, line)
-        except OSError as error:
-            raise FormatError(f"{self.path} cannot be read ({error.strerror}); name an export") from error
-
-    @staticmethod
-    def _parse(number: int, line: bytes) -> dict[str, Any]:
+def _lines(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The lines of an export with their numbers, each the canonical JSON that the writer wrote."""
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 1):
         try:
             fields = json.loads(line)
             canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode() + b"\n"
@@ -96,7 +83,7 @@ class _Reader:
         except (ValueError, RecursionError):
             raise FormatError(f"line {number} of the export is damaged; ask for the export again") from None
         _check_fields(fields, number)
-        return fields
+        yield number, fields
 
 
 # What nobody checks could say anything: a line has exactly the fields of its type.
@@ -162,10 +149,17 @@ def verify_export(path: Path) -> Verified:
     Raises:
         VerificationError: the first thing that does not hold, by line or entry.
     """
-    lines = iter(_Reader(path))
+    try:
+        with path.open("rb") as file:
+            return _verify(path.name, _lines(file))
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read ({error.strerror}); name an export") from error
+
+
+def _verify(name: str, lines: Iterator[tuple[int, dict[str, Any]]]) -> Verified:
     number, head = next(lines, (1, {}))
     if head.get("type") != "ledger" or head.get("format") != 1 or head.get("side") not in ("site", "centre"):
-        raise FormatError(f"line 1: {path.name} is not a ledger export of a format that this version reads")
+        raise FormatError(f"line 1: {name} is not a ledger export of a format that this version reads")
     signing_key = _public_key(head, "signing_key", number)
     check = _SiteExport(head, signing_key) if head["side"] == "site" else _CentreExport(head, signing_key)
     closed = False
@@ -178,7 +172,7 @@ def verify_export(path: Path) -> Verified:
         else:
             check.take(number, fields)
     if not closed:
-        raise FormatError(f"{path.name} has no checkpoint at its end; it is cut off")
+        raise FormatError(f"{name} has no checkpoint at its end; it is cut off")
     return check.verified()
 
 

@@ -193,7 +193,7 @@ def test_each_service_refuses_to_start_as_another_ones_user(machine: Machine) ->
     courier = ("ldp-client", "courier", "run", "--spool", str(machine.site / "spool"), "--secret", secret)
     node = ("ldp-client", "node", "run", "--folder", str(machine.node), "--edge", "127.0.0.1:1")
     authority = ("--authority", str(machine.centre / "tls" / "ca.crt"))
-    assert "inbox is missing or belongs to another user" in machine.run(*courier, user=AGENT, expect=2)
+    assert "needs the SuperNode's secret and cannot read" in machine.run(*courier, user=AGENT, expect=2)
     assert "readable" in machine.run("ldp-client", "agent", "run", user=NODE, expect=2)
     assert "the node needs its key and cannot read" in machine.run(*node, *authority, user=COURIER, expect=2)
     said = machine.run(*node, "--authority", str(machine.site / "agent.toml"), user=NODE, expect=2)

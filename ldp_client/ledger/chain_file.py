@@ -1,0 +1,175 @@
+"""The chain on disk: SQLite, insert-only, one writer at a time, durable before anything depends on it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import IO, Self
+
+from ldp_client.errors import ChainError, ConfigurationError
+from ldp_client.wire.chain import ZERO, Genesis, LedgerEntry, entry_body, link, parse_entry
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a ledger stands: its last sequence number and the chain's hash there."""
+
+    sequence: int
+    head: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry as it lies on disk."""
+
+    sequence: int
+    kind: str
+    body: bytes
+    head: str
+
+
+class ChainFile:
+    """A SQLite file with a chain of entries. Open it with `open`, make one with `create`; close it or use `with`."""
+
+    def __init__(self, connection: sqlite3.Connection, lock: IO[bytes]) -> None:
+        self._connection, self._lock = connection, lock
+        genesis = parse_entry(self._one("SELECT body FROM entries WHERE sequence = 1")[0])
+        if not isinstance(genesis, Genesis):
+            raise ChainError("the ledger does not begin with a genesis entry; restore it from its backup")
+        self.genesis = genesis
+
+    @classmethod
+    def create(cls, path: Path, genesis: Genesis) -> Self:
+        """A new ledger holding its genesis entry.
+
+        Raises:
+            ConfigurationError: there is a file already; a ledger is never overwritten.
+        """
+        if path.exists():
+            raise ConfigurationError(f"{path} exists already; a ledger is never overwritten or begun anew")
+        connection, lock = cls._connect(path)
+        connection.executescript(resources.files("ldp_client.ledger").joinpath("schema.sql").read_text())
+        body = entry_body(genesis)
+        connection.execute(
+            "INSERT INTO entries VALUES (1, 'genesis', ?, ?)", (body, link(genesis.ledger_id, 1, ZERO, body))
+        )
+        return cls(connection, lock)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """An existing ledger.
+
+        Raises:
+            ConfigurationError: no ledger there, or one of another version.
+        """
+        if not path.exists():
+            raise ConfigurationError(f"there is no ledger at {path}; create the site with `ldp-client site init`")
+        try:
+            connection, lock = cls._connect(path)
+        except sqlite3.DatabaseError as error:
+            raise ConfigurationError(f"{path} is not a ledger; restore it from its backup") from error
+        except PermissionError as error:
+            raise ConfigurationError(
+                f"the ledger {path} belongs to another user of this machine; run this as its owner, "
+                "or give it back with `ldp-client site permissions`"
+            ) from error
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA_VERSION:
+                raise ConfigurationError(
+                    f"the ledger has schema version {version}, this program reads {SCHEMA_VERSION}; "
+                    "install the matching version"
+                )
+            return cls(connection, lock)
+        except BaseException:
+            connection.close()
+            lock.close()
+            raise
+
+    @staticmethod
+    def _connect(path: Path) -> tuple[sqlite3.Connection, IO[bytes]]:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        # isolation_level=None: sqlite3's own transaction would start at the INSERT, after the balance was already read.
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            # INSERT OR REPLACE deletes without asking the triggers that forbid it, unless told so.
+            connection.execute("PRAGMA recursive_triggers = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection, path.with_suffix(".lock").open("ab")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, durable when it returns; rollback never hides the first error."""
+        # The file lock queues writers fairly: BEGIN IMMEDIATE alone lets one process starve the others.
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # A full disk makes SQLite roll back by itself: doing it twice would hide that error.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _one(self, query: str, *parameters: object) -> tuple[bytes, ...]:
+        row: tuple[bytes, ...] | None = self._connection.execute(query, parameters).fetchone()
+        if row is None:
+            raise ChainError("the ledger has no such entry; restore it from its backup and verify it")
+        return row
+
+    def _append(self, entries: Sequence[LedgerEntry]) -> list[int]:
+        """Chain entries to the end, inside the caller's transaction; their sequence numbers."""
+        at = self.head()
+        sequence, head, rows = at.sequence, at.head, []
+        for entry in entries:
+            body = entry_body(entry)
+            sequence += 1
+            head = link(self.genesis.ledger_id, sequence, head, body)
+            rows.append((sequence, entry.kind, body, head))
+        self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", rows)
+        return [row[0] for row in rows]
+
+    def head(self) -> Head:
+        """Where the ledger stands."""
+        row = self._connection.execute("SELECT sequence, head FROM entries ORDER BY sequence DESC LIMIT 1").fetchone()
+        return Head(*row)
+
+    def head_at(self, sequence: int) -> str | None:
+        """The chain's hash at an entry, or None beyond the end."""
+        row = self._connection.execute("SELECT head FROM entries WHERE sequence = ?", (sequence,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def rows(self, first: int = 1, last: int | None = None) -> Iterator[Row]:
+        """Entries in order."""
+        end = self.head().sequence if last is None else last
+        query = "SELECT sequence, kind, body, head FROM entries WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
+        for row in self._connection.execute(query, (first, end)):
+            yield Row(*row)

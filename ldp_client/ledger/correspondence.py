@@ -1,0 +1,65 @@
+"""What went out and what came in: batches made, documents of the centre, the site's answers to campaigns."""
+
+from __future__ import annotations
+
+from ldp_client.errors import ChainError
+from ldp_client.ledger.chain_file import ChainFile, Head
+
+
+class Correspondence(ChainFile):
+    """The part of a site's ledger that deals with the centre."""
+
+    def batched(self) -> Head:
+        """The last entry that is in a batch already; the genesis entry travels in the enrolment."""
+        row = self._connection.execute("SELECT coalesce(max(last), 1) FROM batches").fetchone()
+        head = self.head_at(row[0])
+        if head is None:
+            raise ChainError("a batch was made of entries that are gone; restore the ledger from its backup")
+        return Head(row[0], head)
+
+    def file_batch(self, first: int, last: int, header: str, envelope: bytes, sealed: bytes) -> None:
+        """Keep a batch's bytes: asked again, the site sends these."""
+        with self._transaction() as connection:
+            connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", (first, last, header, envelope, sealed))
+
+    def unacknowledged(self, acknowledged: int) -> list[tuple[str, bytes]]:
+        """(header id, signed header) of the batches after an entry, in order."""
+        query = "SELECT header, envelope FROM batches WHERE first > ? ORDER BY first"
+        return list(self._connection.execute(query, (acknowledged,)))
+
+    def sealed_batch(self, header: str) -> bytes | None:
+        """The sealed bytes behind a header."""
+        row = self._connection.execute("SELECT sealed FROM batches WHERE header = ?", (header,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def file_document(self, kind: str, digest: str, body: bytes, reference: int = 0) -> None:
+        """Keep what the centre signed; the same document again changes nothing."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO documents VALUES (?, ?, ?, ?)", (kind, digest, body, reference))
+
+    def documents(self, kind: str) -> list[tuple[str, bytes]]:
+        """(digest, body) of the filed documents of a kind, in the order of their reference."""
+        query = "SELECT digest, body FROM documents WHERE kind = ? ORDER BY reference, digest"
+        return list(self._connection.execute(query, (kind,)))
+
+    def acknowledged(self) -> int:
+        """The last entry that the centre's receipts cover; the genesis entry is covered by the enrolment."""
+        query = "SELECT coalesce(max(reference), 1) FROM documents WHERE kind = 'receipt'"
+        return int(self._connection.execute(query).fetchone()[0])
+
+    def decide(self, campaign: str, code: str) -> None:
+        """Note the site's answer to a campaign (refused, complete)."""
+        if self.decision(campaign) != code:
+            with self._transaction() as connection:
+                connection.execute("INSERT INTO decisions (campaign, code) VALUES (?, ?)", (campaign, code))
+
+    def was_complete(self, campaign: str) -> bool:
+        """Whether a run has ever worked off the campaign's whole work list: what comes now is a late arrival."""
+        query = "SELECT 1 FROM decisions WHERE campaign = ? AND code = 'complete'"
+        return self._connection.execute(query, (campaign,)).fetchone() is not None
+
+    def decision(self, campaign: str) -> str | None:
+        """The last answer noted, if any."""
+        query = "SELECT code FROM decisions WHERE campaign = ? ORDER BY id DESC LIMIT 1"
+        row = self._connection.execute(query, (campaign,)).fetchone()
+        return None if row is None else str(row[0])
