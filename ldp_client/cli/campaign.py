@@ -66,7 +66,7 @@ def show_campaign(which: Which, state: State = HERE) -> None:
                 f"purpose: {campaign.purpose}",
                 f"leaves the site: {campaign.release.laplace.dimension} noised integers per X-ray, "
                 f"which stand for the X-ray and its label ({', '.join(campaign.label_names)}) together",
-                f"encoder: {campaign.encoder[:12]}; mechanism: {campaign.release.kind}",
+                f"encoder: {campaign.encoder}; mechanism: {campaign.release.kind}",
                 f"cost: epsilon {campaign.loss_per_record} per record, at most {campaign.cap} per {campaign.unit}: "
                 f"epsilon {campaign.bound_per_unit} per {campaign.unit}",
                 in_words(campaign.loss_per_record, "record"),

@@ -28,7 +28,8 @@ class Agreements(Correspondence):
     """The part of a site's ledger that holds policies and approvals."""
 
     def _officers(self) -> Keys:
-        return Keys({f"officer {index}": bytes.fromhex(key) for index, key in enumerate(self.genesis.officer_keys, 1)})
+        keys = {f"officer {index}": bytes.fromhex(key) for index, key in enumerate(self.genesis.officer_keys, 1)}
+        return Keys(keys, "an officer of this site; use the key whose public half `ldp-client site init` was given")
 
     def policy(self) -> tuple[int, Policy] | None:
         """The policy in force and its entry."""

@@ -52,15 +52,16 @@ class OneKey:
 
 @dataclass(frozen=True)
 class Keys:
-    """A keyring of several parties by name."""
+    """A keyring of several parties by name; `who` completes "the signer is not ..."."""
 
     public_keys: dict[str, bytes]
+    who: str = "known here; enrol it first, or compare its key's fingerprint"
 
     def owner(self, key: bytes) -> tuple[str, bytes]:
         for name, public_key in self.public_keys.items():
             if key_id(public_key) == key:
                 return name, public_key
-        raise EnvelopeError("the signer is not known here; enrol it first, or compare its key's fingerprint")
+        raise EnvelopeError(f"the signer is not {self.who}")
 
 
 def _signed_message(payload_type: str, payload: bytes) -> bytes:

@@ -237,7 +237,7 @@ def test_policy_with_an_old_serial_ends_with_three(ldp: Terminal) -> None:
 def test_policy_signed_by_another_key_ends_with_six(ldp: Terminal) -> None:
     Path("policy.toml").write_text(POLICY.format("e" * 64, "8"))
     other = ldp.state / "keys" / "site.key"
-    ldp.refused(6, "the signer is not known here", "policy", "sign", "policy.toml", "--officer-key", other)
+    ldp.refused(6, "the signer is not an officer of this site", "policy", "sign", "policy.toml", "--officer-key", other)
 
 
 def test_key_that_others_can_read_is_refused(ldp: Terminal) -> None:

@@ -1,0 +1,59 @@
+"""Documents are code: what they show runs, and what they name is there."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+NAMED = re.compile(r"`((?:ldp_client|server|tests|examples|docs)/[\w./-]+)`")
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_every_example_in_a_document_runs_and_prints_what_it_says(document: Path) -> None:
+    outcome = doctest.testfile(str(document), module_relative=False)
+    assert outcome.failed == 0
+
+
+def test_privacy_argument_has_examples_that_run() -> None:
+    assert doctest.testfile(str(ROOT / "docs" / "privacy.md"), module_relative=False).attempted >= 10
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    targets = [target for target in LINK.findall(document.read_text()) if not target.startswith("http")]
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_every_file_that_a_document_names_is_there(document: Path) -> None:
+    named = NAMED.findall(document.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_claim_names_a_test_that_is_there() -> None:
+    rows = [line for line in (ROOT / "docs" / "claims.md").read_text().splitlines() if line.startswith("| ")]
+    assert len(rows) > 10
+    for row in rows[1:]:
+        assert any((ROOT / path).exists() for path in re.findall(r"`(tests/[\w./-]+)`", row.split("|")[4])), row
+
+
+def test_readme_commands_are_make_targets() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    asked = set(re.findall(r"\bmake ([a-z][a-z-]+)", (ROOT / "README.md").read_text()))
+    assert {"demo", "test", "demo-patients"} <= asked <= targets
+
+
+def test_index_leads_to_every_document() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    linked = set(LINK.findall(index))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"} <= linked
