@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -62,12 +63,12 @@ class AgentConfig(Section):
 AnyConfig = TypeVar("AnyConfig", bound=BaseModel)
 
 
-def read_toml(path: Path, kind: type[AnyConfig], environment: dict[str, str] | None = None) -> AnyConfig:
+def read_toml(path: Path, kind: type[AnyConfig], environment: Mapping[str, str] | None = None) -> AnyConfig:
     """A TOML file as a checked value.
 
     Raises:
         ConfigurationError: unreadable, not TOML, or a key that is unknown, missing or of a wrong kind; the text names
-            the file, the key and what was expected.
+            the file, the key and what was expected, and never a value: a database URL may hold a password.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -75,14 +76,15 @@ def read_toml(path: Path, kind: type[AnyConfig], environment: dict[str, str] | N
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}); create it or name another file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not a TOML file: {error}") from error
-    _apply_environment(data, kind, dict(os.environ) if environment is None else environment)
+    _apply_environment(data, kind, os.environ if environment is None else environment)
     try:
         return kind.model_validate(data)
     except ValidationError as error:
+        # Not chained: pydantic's text quotes the values.
         raise ConfigurationError(f"{path}: {_first_fault(error, kind)}") from None
 
 
-def _apply_environment(data: dict[str, Any], kind: type[BaseModel], environment: dict[str, str]) -> None:
+def _apply_environment(data: dict[str, Any], kind: type[BaseModel], environment: Mapping[str, str]) -> None:
     for section in kind.model_fields:
         prefix = f"LDP_{section.upper()}__"
         for name, value in environment.items():
@@ -99,6 +101,8 @@ def _first_fault(error: ValidationError, kind: type[BaseModel]) -> str:
     where = f"[{'.'.join(sections)}] {key}" if sections else f"[{key}]"
     if fault["type"] == "extra_forbidden":
         return f"unknown key {where}; expected one of: {', '.join(_keys(kind, sections))}"
+    if fault["type"] == "missing":
+        return f"the key {where} is missing; it belongs in the file, or in the environment"
     return f"the key {where} is wrong: {fault['msg']}"
 
 

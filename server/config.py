@@ -6,17 +6,17 @@ Every value can be overridden by the environment: LDP_DATABASE__URL stands for [
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from ldp_client.config import Section, read_toml
 from ldp_client.errors import ConfigurationError
 from ldp_client.wire.canonical import PlainText, canonical_bytes
 from ldp_client.wire.exchange import CentreCard
@@ -29,29 +29,25 @@ _SIGNING, _SEALING = "signing.key", "sealing.key"
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CentreSection(_Section):
+class CentreSection(Section):
     """[centre]: the name that hospitals see."""
 
     name: Annotated[PlainText, StringConstraints(min_length=1, max_length=100)]
 
 
-class DatabaseSection(_Section):
+class DatabaseSection(Section):
     """[database]: an SQLAlchemy URL. A relative SQLite file lies beside the TOML file."""
 
     url: str = "sqlite:///centre.sqlite3"
 
 
-class KeysSection(_Section):
+class KeysSection(Section):
     """[keys]: the folder of the centre's private keys, relative to the TOML file."""
 
     folder: Path = Path("keys")
 
 
-class ExchangeSection(_Section):
+class ExchangeSection(Section):
     """[exchange]: where the edge listens for hospitals, and the SuperLink's port on loopback behind it."""
 
     host: str = "127.0.0.1"
@@ -59,7 +55,7 @@ class ExchangeSection(_Section):
     superlink_port: Port = 9091
 
 
-class ServerConfig(_Section):
+class ServerConfig(Section):
     """The centre's whole configuration."""
 
     centre: CentreSection
@@ -83,20 +79,7 @@ def read_config(path: Path, environment: Mapping[str, str] | None = None) -> Ser
         ConfigurationError: unreadable, not TOML, or a key that is unknown, missing or of a wrong kind; the text names
             the file, the key and what was expected, and never a value: a URL may hold a password.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read ({error.strerror}); make one with `ldp-server centre init`, or name another file"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not a TOML file: {error}") from error
-    _apply_environment(data, os.environ if environment is None else environment)
-    try:
-        config = ServerConfig.model_validate(data)
-    except ValidationError as error:
-        # Not chained: pydantic's text quotes the values.
-        raise ConfigurationError(f"{path}: {_first_fault(error)}") from None
+    config = read_toml(path, ServerConfig, environment)
     folder = path.resolve().parent
     return config.model_copy(
         update={
@@ -149,36 +132,6 @@ def initialise(folder: Path, name: str, *, exchange: ExchangeSection | None = No
     # Last, so that what has a server.toml is whole.
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def _apply_environment(data: dict[str, Any], environment: Mapping[str, str]) -> None:
-    # Sections that are not ours belong to the agent's configuration, which may share this environment.
-    for section in ServerConfig.model_fields:
-        prefix = f"LDP_{section.upper()}__"
-        for variable in sorted(environment):
-            if variable.startswith(prefix) and isinstance(data.setdefault(section, {}), dict):
-                data[section][variable.removeprefix(prefix).lower()] = environment[variable]
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors(include_input=False, include_url=False)[0]
-    section, *keys = [str(part) for part in fault["loc"]]
-    where = f"[{section}] {keys[0]}" if keys else f"[{section}]"
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key {where}; expected one of: {', '.join(_expected(section if keys else None))}"
-    if fault["type"] == "missing":
-        return f"the key {where} is missing; it belongs in the file, or in the environment"
-    return f"the key {where} is wrong: {fault['msg']}"
-
-
-def _expected(section: str | None) -> list[str]:
-    kinds: dict[str, type[BaseModel]] = {
-        "centre": CentreSection,
-        "database": DatabaseSection,
-        "keys": KeysSection,
-        "exchange": ExchangeSection,
-    }
-    return sorted(kinds[section].model_fields if section in kinds else kinds)
 
 
 def _beside(folder: Path, url: str) -> str:

@@ -56,8 +56,8 @@ def test_fault_names_file_key_and_what_was_expected(file: Path, text: str, messa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"the key \[site\] is wrong: Field required"),
-        ('[site]\nid = "north"\n', r"the key \[site\] name is wrong: Field required"),
+        ("", r"the key \[site\] is missing"),
+        ('[site]\nid = "north"\n', r"the key \[site\] name is missing"),
         ('[site]\nid = "North Hospital"\nname = "x"\n', r"the key \[site\] id is wrong: String should match pattern"),
         (
             '[site]\nid = "north"\nname = ""\n',
