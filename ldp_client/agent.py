@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ldp_client import desk
-from ldp_client.errors import LdpError
+from ldp_client.errors import LdpError, WaitingError
 from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.installed import open_bundle
+from ldp_client.plan import make_plan
 from ldp_client.privacy.noise import ByteSource, SystemSource
 from ldp_client.release import Clock, Released, release
 from ldp_client.site import Site, data_set
@@ -21,6 +23,8 @@ from ldp_client.wire.exchange import CampaignCode, SiteCode
 from ldp_client.wire.signing import seal
 
 log = logging.getLogger("ldp_client.agent")
+# A campaign that was refused at its release is tried again after this, or under a new approval.
+HOLD_SECONDS = 300.0
 Report = Callable[[Campaign, int, int], None]
 
 
@@ -39,7 +43,11 @@ class Agent:
     report: Report = lambda campaign, done, total: None
     encoder: Encoder | None = None
     released: dict[str, Released] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
     _nonce: str | None = None
+    _next_look: float = float("-inf")
+    _late: set[str] = field(default_factory=set)
+    _held: dict[tuple[str, int], float] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
 
     def step(self) -> SiteCode:
@@ -47,12 +55,13 @@ class Agent:
         mail = desk.read_mail(self.site)
         due = [] if mail.conflict else self._due()
         if due and self._witnessed(mail):
-            for campaign in due:
+            for campaign, approval in due:
                 try:
                     self._release(campaign)
                 except LdpError as refusal:
                     # One campaign that cannot be released does not stop the others, nor what is sealed already.
                     self._tell(refusal)
+                    self._held[campaign_id(campaign), approval] = self.clock() + HOLD_SECONDS
             due = []
         if due and self._nonce is None:
             self._nonce = self.source(32).hex()
@@ -63,31 +72,65 @@ class Agent:
         return desk.lay_out(self.site, mail, code, self._nonce).code
 
     def run(self, stop: threading.Event, interval_seconds: float = 1.0) -> None:
-        """Step until told to stop. A refusal is logged and the loop goes on."""
-        before: SiteCode | None = None
-        while not stop.is_set():
-            try:
-                code = self.step()
-                if code is not before:
-                    log.info("site is %s", code.value)
-                before = code
-            except LdpError as refusal:
-                self._tell(refusal)
-                before = None
-            stop.wait(interval_seconds)
+        """Step until told to stop. A refusal is logged and the loop goes on.
 
-    def _due(self) -> list[Campaign]:
-        """Campaigns with a standing approval whose work list was not worked off."""
-        due = []
-        for campaign in desk.campaigns(self.site):
-            if desk.answer(self.site, campaign) is CampaignCode.APPROVED:
+        Raises:
+            WaitingError: another agent works for this site.
+        """
+        before: SiteCode | None = None
+        with self.site.alone():
+            while not stop.is_set():
                 try:
-                    self.site.ledger.standing_approval(campaign, self.today().isoformat())
+                    code = self.step()
+                    if code is not before:
+                        log.info("site is %s", code.value)
+                    before = code
                 except LdpError as refusal:
                     self._tell(refusal)
-                else:
-                    due.append(campaign)
+                    before = None
+                stop.wait(interval_seconds)
+
+    def release(self, wait_seconds: float, interval_seconds: float = 1.0) -> None:
+        """Step until every approved campaign is released; for a person who does not want to run the agent all day.
+
+        Raises:
+            WaitingError: the centre has not witnessed the ledger within the time, or another agent works for this site.
+        """
+        until = self.clock() + wait_seconds
+        with self.site.alone():
+            while self.step() is SiteCode.NEEDS_WITNESS:
+                if self.clock() >= until:
+                    raise WaitingError(
+                        f"the centre has not witnessed this ledger within {wait_seconds:g} s, so nothing was released; "
+                        "see that courier and node run, and wait longer with --wait"
+                    )
+                time.sleep(interval_seconds)
+
+    def _due(self) -> list[tuple[Campaign, int]]:
+        """Campaigns that can be released now, with the entry of the approval that stands for each."""
+        due = []
+        look = self.clock() >= self._next_look
+        if look:
+            self._next_look = self.clock() + self.site.config.release.look_for_late_seconds
+        for campaign in desk.campaigns(self.site):
+            answer = desk.answer(self.site, campaign)
+            try:
+                if answer is CampaignCode.COMPLETE and look:
+                    self._look_for_late_arrivals(campaign)
+                if answer is CampaignCode.APPROVED or campaign_id(campaign) in self._late:
+                    standing = self.site.ledger.standing_approval(campaign, self.today().isoformat())
+                    if self._held.get((campaign_id(campaign), standing.sequence), 0.0) <= self.clock():
+                        due.append((campaign, standing.sequence))
+            except LdpError as refusal:
+                self._tell(refusal)
         return due
+
+    def _look_for_late_arrivals(self, campaign: Campaign) -> None:
+        """Note a completed campaign for which enough X-rays have come that can go together."""
+        standing = self.site.ledger.standing_approval(campaign, self.today().isoformat())
+        plan = make_plan(campaign, standing.policy, data_set(self.site, campaign), self.site.ledger)
+        if plan.records >= self.site.config.release.late_batch:
+            self._late.add(campaign_id(campaign))
 
     def _tell(self, refusal: LdpError) -> None:
         """Log a refusal once: it stands at every step until somebody acts."""
@@ -116,7 +159,8 @@ class Agent:
             late_batch=self.site.config.release.late_batch if self.site.ledger.was_complete(name) else 1,
             progress=lambda done, total: self.report(campaign, done, total),
         )
-        self.site.ledger.decide(name, CampaignCode.COMPLETE)
+        self.site.ledger.complete(name)
+        self._late.discard(name)
 
     def _encoder(self) -> Encoder:
         if self.encoder is None:

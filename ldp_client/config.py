@@ -44,11 +44,14 @@ class EncoderSection(Section):
 
 
 class ReleaseSection(Section):
-    """[release]: sizes of the agent's work. `late_batch` is the fewest late arrivals that are released together."""
+    """[release]: sizes of the agent's work. `late_batch` is the fewest late arrivals that are released together;
+    they are looked for when the agent starts and every `look_for_late_seconds`.
+    """
 
     chunk: int = Field(default=100, ge=1, le=10_000)
     records_per_batch: int = Field(default=500, ge=1, le=9_000)
     late_batch: int = Field(default=20, ge=1)
+    look_for_late_seconds: float = Field(default=3600, gt=0)
 
 
 class AgentConfig(Section):

@@ -38,7 +38,7 @@ def read_mail(site: Site) -> Mail:
     """File campaigns and receipts; return witnesses, the headers granted, and whether our ledger is contradicted.
 
     A receipt or witness of a place where our ledger has another hash, or none, means that this ledger was rolled back
-    or copied: no release runs after that until a person has looked.
+    or copied: no release runs while such a document lies there, and the next true witness says it again.
     """
     witnesses: list[Witness] = []
     granted: set[str] = set()

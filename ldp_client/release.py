@@ -19,10 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ldp_client.errors import BudgetExceededError, PolicyRefusedError, QuarantinedError
+from ldp_client.errors import BudgetExceededError, ParameterError, PolicyRefusedError, QuarantinedError
 from ldp_client.flow.encoder import Encoder
 from ldp_client.imaging.dataset import DataSet, Item
-from ldp_client.imaging.xray import XRay
 from ldp_client.ledger.store import ChargeRequest, OpenCharge, SiteLedger
 from ldp_client.privacy.clipping import Clipped, clip, to_grid
 from ldp_client.privacy.labels import joint_vector
@@ -66,42 +65,53 @@ def release(
     The work list is shuffled as a whole; then, for each chunk of it:
     1. read   2. prepare   3. encode   4. clip   5. charge   6. draw   7. pack   8. seal
 
+    Whatever can be refused about a campaign is refused before the first charge: after step 5 nothing but a crash or a
+    full disk stands between a charge and its record.
+
     Raises:
         WaitingError: no standing approval; nothing was charged.
-        PolicyRefusedError: the policy does not allow it, or another encoder is installed than the campaign names.
+        PolicyRefusedError: the policy does not allow it, or the campaign does not fit the encoder or the data set.
+        BudgetExceededError: with the campaigns charged before, the lifetime budget does not hold this one.
     """
     if encoder.digest != campaign.encoder:
         raise PolicyRefusedError(
             f"the campaign names the encoder {campaign.encoder[:12]}; the one installed is {encoder.digest[:12]}. "
             "Install that bundle and name it in agent.toml"
         )
+    shape = (encoder.dimension, data_set.label_names)
+    if shape != (campaign.release.bottleneck_dimension, campaign.label_names):
+        raise PolicyRefusedError(
+            f"the campaign releases {campaign.release.bottleneck_dimension} numbers and "
+            f"{len(campaign.label_names)} labels; encoder and data set have {encoder.dimension} and "
+            f"{len(data_set.label_names)}, or other labels. Ask the centre for a campaign that fits its encoder"
+        )
     budget = ledger.standing_approval(campaign, today().isoformat()).policy.lifetime_budget
-    paid = {charge.xray: charge for charge in ledger.open_charges(campaign_id(campaign))}
+    paid = _resumable(campaign, data_set, ledger)
     work = _work_list(campaign, data_set, ledger, paid, budget, source, late_batch)
     mechanism = DiscreteLaplace(campaign.release.laplace)
     queue = iter(work.items)
     sealed = refused = 0
 
-    # (1) Pixels and label come into memory; what cannot be read is set aside and costs nothing.
-    while xrays := _read(data_set, queue, chunk):
-        # (2) The same code prepared the public images that trained the encoder.
-        images = _prepare(encoder, xrays)  # (N, 1, H, W)
+    # (1) One file after the other comes into memory; what cannot be read is set aside and costs nothing.
+    # (2) Each is prepared at once, by the code that prepared the public images, and only the small tensor is kept.
+    while films := _read_and_prepare(data_set, encoder, queue, chunk):
         # (3) The frozen public GLOW and its bottleneck: floats, and the last that are not integers.
-        outputs = encoder.encode(images)  # (N, k)
+        outputs = encoder.encode(torch.stack([film.image for film in films]))  # (N, k)
         # (4) X-ray and label as one vector on the integer grid, inside the ball whatever the floats were.
-        vectors = _clip(campaign, outputs, xrays)
+        vectors = _clip(campaign, outputs, films)
         # (5) Durable before anything is drawn: approval, cap and budget checked in the same transaction.
-        charges = _charge(campaign, xrays, ledger, paid, source, today)
+        day = today().isoformat()
+        charges = _charge(campaign, films, ledger, paid, source, day)
         admitted = [index for index, charge in enumerate(charges) if charge is not None]
         # (6) The only place where something about an X-ray is given away.
         noised = mechanism(Clipped(vectors.steps[admitted], vectors.clip), source)
         # (7) Only noised integers have a packed form.
         payloads = pack(noised)
         # (8) Durable before a byte leaves.
-        ledger.seal([(charge, payload) for charge, payload in zip(_present(charges), payloads, strict=True)])
+        ledger.seal(zip(_present(charges), payloads, strict=True), day)
 
         sealed += len(admitted)
-        refused += len(xrays) - len(admitted)
+        refused += len(films) - len(admitted)
         progress(sealed + refused, len(work.items))
     return Released(sealed, work.left_out + refused, len(work.items) - sealed - refused, work.waiting)
 
@@ -145,50 +155,63 @@ def _work_list(
     return _Work(items, len(lot) - len(items), 0)
 
 
-def _read(data_set: DataSet, queue: Iterator[Item], chunk: int) -> list[tuple[Item, XRay]]:
+def _resumable(campaign: Campaign, data_set: DataSet, ledger: SiteLedger) -> dict[bytes, OpenCharge]:
+    """The charges that a crash left open, by X-ray. A charge pays for the unit that it was taken from and no other.
+
+    An X-ray that has since been given to another unit (a corrected label table) is left out of this campaign for good:
+    its charge is abandoned and stays spent, and the other unit never paid.
+    """
+    units: dict[bytes, bytes] = {item.identity: item.patient for item in data_set.items}
+    paid: dict[bytes, OpenCharge] = {}
+    for charge in ledger.open_charges(campaign_id(campaign)):
+        if units.get(charge.xray, charge.unit) == charge.unit:
+            paid[charge.xray] = charge
+        else:
+            ledger.abandon(charge)
+    return paid
+
+
+@dataclass(frozen=True)
+class _Film:
+    item: Item
+    image: torch.Tensor  # (1, H, W)
+
+
+def _read_and_prepare(data_set: DataSet, encoder: Encoder, queue: Iterator[Item], chunk: int) -> list[_Film]:
     """The next X-rays that can be read: a whole chunk while there are enough, so that no gap tells of the others."""
-    xrays: list[tuple[Item, XRay]] = []
+    films: list[_Film] = []
     for item in queue:
         try:
-            xrays.append((item, data_set.read(item)))
-        except QuarantinedError:
+            xray = data_set.read(item)
+            image = encoder.prepare(xray.pixels, inverted=xray.inverted, window=xray.window, bits=xray.bits)
+        except (QuarantinedError, ParameterError):
             continue
-        if len(xrays) == chunk:
+        films.append(_Film(item, image))
+        if len(films) == chunk:
             break
-    return xrays
+    return films
 
 
-def _prepare(encoder: Encoder, xrays: list[tuple[Item, XRay]]) -> torch.Tensor:
-    return torch.stack(
-        [encoder.prepare(xray.pixels, inverted=xray.inverted, window=xray.window, bits=xray.bits) for _, xray in xrays]
-    )
-
-
-def _clip(campaign: Campaign, outputs: np.ndarray, xrays: list[tuple[Item, XRay]]) -> Clipped:
+def _clip(campaign: Campaign, outputs: np.ndarray, films: list[_Film]) -> Clipped:
     spec = campaign.release
-    labels = np.array([item.label for item, _ in xrays], dtype=np.int64)
+    labels = np.array([film.item.label for film in films], dtype=np.int64)
     return clip(to_grid(joint_vector(outputs, labels, spec.classes), spec.laplace.grid), spec.laplace.clip)
 
 
 def _charge(
     campaign: Campaign,
-    xrays: list[tuple[Item, XRay]],
+    films: list[_Film],
     ledger: SiteLedger,
     paid: dict[bytes, OpenCharge],
     source: ByteSource,
-    today: Clock,
+    day: str,
 ) -> list[OpenCharge | None]:
     """One charge for each X-ray, in order; None where budget or cap is full. What is paid is not paid again."""
-    unpaid = [item for item, _ in xrays if item.identity not in paid]
+    unpaid = [film.item for film in films if film.item.identity not in paid]
     requests = [ChargeRequest(item.patient, item.identity, source(32)) for item in unpaid]
-    answers = dict(
-        zip((item.identity for item in unpaid), ledger.charge(campaign, requests, today().isoformat()), strict=True)
-    )
-    charges: list[OpenCharge | None] = []
-    for item, _ in xrays:
-        answer = paid[item.identity] if item.identity in paid else answers[item.identity]
-        charges.append(None if isinstance(answer, BudgetExceededError) else answer)
-    return charges
+    answers = dict(zip((item.identity for item in unpaid), ledger.charge(campaign, requests, day), strict=True))
+    charges = [paid.get(film.item.identity) or answers[film.item.identity] for film in films]
+    return [None if isinstance(charge, BudgetExceededError) else charge for charge in charges]
 
 
 def _present(charges: list[OpenCharge | None]) -> list[OpenCharge]:

@@ -8,15 +8,18 @@ spool/            outbox (the agent writes), inbox (the courier writes)
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from ldp_client.config import AgentConfig, SiteSection, read_toml
-from ldp_client.errors import ConfigurationError, FormatError
+from ldp_client.errors import ConfigurationError, FormatError, WaitingError
 from ldp_client.imaging.dataset import DataSet, read_dataset
 from ldp_client.ledger.store import SiteLedger
 from ldp_client.spool import Inbox, Outbox
@@ -69,6 +72,22 @@ class Site:
         """Make the spool's folders, where they are not there yet."""
         self.outbox.create()
         self.inbox.create()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else works for this site during the block: one agent, or an officer who settles charges.
+
+        Raises:
+            WaitingError: somebody does.
+        """
+        with (self.folder / "agent.lock").open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise WaitingError(
+                    f"an agent works for site {self.config.site.id} already; stop it first, or let it do this"
+                ) from error
+            yield
 
     def close(self) -> None:
         """Let go of the ledger."""

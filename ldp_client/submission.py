@@ -12,6 +12,8 @@ from ldp_client.wire.envelope import BATCH, HEADER, close_envelope
 from ldp_client.wire.exchange import Batch, BatchHeader, CentreCard, Payload, header_id, sealed_digest
 from ldp_client.wire.signing import Signer, seal
 
+# Base64 and envelopes add a third to what is counted here; a sealed batch may have 64 MiB.
+MOST_BYTES = 24 << 20
 # Injectable, because HPKE draws its own randomness and a test that compares bytes cannot script it.
 Sealer = Callable[[bytes, bytes], bytes]
 
@@ -31,7 +33,7 @@ def make_batches(
     """
     made = 0
     at = ledger.batched()
-    for rows in _cut(ledger.rows(at.sequence + 1), records_per_batch):
+    for rows in _cut(ledger, at.sequence + 1, records_per_batch):
         first, last = rows[0].sequence, rows[-1].sequence
         payloads = tuple(Payload(seal=sequence, record=record) for sequence, record in ledger.payloads(first, last))
         batch = Batch(
@@ -54,7 +56,7 @@ def make_batches(
             records=len(payloads),
             sealed_digest=sealed_digest(sealed),
             sealed_bytes=len(sealed),
-            day=today.isoformat(),
+            day=ledger.last_draw(first, last) or today.isoformat(),
         )
         envelope = close_envelope(HEADER, canonical_bytes(header), signer)
         ledger.file_batch(first, last, header_id(header), envelope, sealed)
@@ -63,15 +65,17 @@ def make_batches(
     return made
 
 
-def _cut(rows: Iterator[Row], records: int) -> Iterator[list[Row]]:
-    """Consecutive runs of at most `records` seals and twice as many entries: a record is a charge and a seal."""
+def _cut(ledger: SiteLedger, first: int, records: int) -> Iterator[list[Row]]:
+    """Consecutive runs of at most `records` seals, twice as many entries (a record is a charge and a seal), and
+    `MOST_BYTES` of both together."""
     part: list[Row] = []
-    seals = 0
-    for row in rows:
+    seals = size = 0
+    for row in ledger.rows(first):
         part.append(row)
         seals += row.kind == "seal"
-        if seals == records or len(part) == 2 * records:
+        size += len(row.body) + (ledger.payload_size(row.sequence) if row.kind == "seal" else 0)
+        if seals == records or len(part) == 2 * records or size >= MOST_BYTES:
             yield part
-            part, seals = [], 0
+            part, seals, size = [], 0, 0
     if part:
         yield part

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import httpx
 from flwr.app import Array, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
@@ -203,7 +204,11 @@ class _Gathering:
             try:
                 # One site at a time: a reply that Flower cannot inflate raises here, and must cost no other site its.
                 replies = list(self._grid.pull_messages(list(visit.pending)))
-            except (ValueError, TypeError, KeyError) as error:
+            except httpx.HTTPError:
+                # The SuperLink itself does not answer: no site's doing.
+                raise
+            except Exception as error:
+                # What cannot be inflated can raise anything: DecodeError, IndexError, RecursionError have been seen.
                 visit.pending.clear()
                 self._failed(visit, type(error).__name__)
                 replies = []

@@ -35,6 +35,7 @@ SAMPLES = 1_000_000
 OPENDP_SAMPLES = 20_000
 XRAYS = 512
 ENTRIES = 20_000
+DAY = date.today().isoformat()
 Row = dict[str, object]
 
 
@@ -89,8 +90,8 @@ def charge_and_seal() -> Row:
         def work() -> None:
             for _ in range(0, ENTRIES // 2, 100):
                 requests = [ChargeRequest(source(32), source(32), source(32)) for _ in range(100)]
-                charges = site.ledger.charge(campaign, requests, date.today().isoformat())
-                site.ledger.seal([(charge, b"x" * 26) for charge in charges if isinstance(charge, OpenCharge)])
+                charges = site.ledger.charge(campaign, requests, DAY)
+                site.ledger.seal([(charge, b"x" * 26) for charge in charges if isinstance(charge, OpenCharge)], DAY)
 
         work()
         taken = statistics.median(seconds(work) for _ in range(3))

@@ -6,6 +6,9 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,6 +37,27 @@ def run(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    with _agent(state) as agent:
+        agent.run(stop, interval)
+
+
+@app.command()
+def release(
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the centre's witness.")] = 0.0,
+    state: State = HERE,
+) -> None:
+    """Release every approved campaign once and end. Exit 5 where the centre has not witnessed the ledger in time.
+
+    The records are laid out for the courier, and leave while `agent run` answers the centre's grants.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    with _agent(state) as agent:
+        agent.release(wait)
+
+
+@contextmanager
+def _agent(state: Path) -> Iterator[Agent]:
+    """The site's agent, with a progress bar where a person looks."""
     site = open_site(state)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
@@ -47,6 +71,6 @@ def run(
                     tasks[campaign.name] = progress.add_task(f"releasing {campaign.name}", total=total)
                 progress.update(tasks[campaign.name], completed=done)
 
-            Agent(site, report=report).run(stop, interval)
+            yield Agent(site, report=report)
     finally:
         site.close()

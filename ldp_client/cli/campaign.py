@@ -11,6 +11,7 @@ import typer
 
 from ldp_client import desk
 from ldp_client.cli.console import HERE, Format, Output, State, choose, say, show
+from ldp_client.cli.dataset import end_with_set_aside, set_aside_rows, show_set_aside
 from ldp_client.errors import PolicyRefusedError, WaitingError
 from ldp_client.officer import approve as approve_campaign
 from ldp_client.officer import policy_in_force
@@ -87,14 +88,17 @@ def show_campaign(which: Which, state: State = HERE) -> None:
 
 @app.command()
 def plan(which: Which, state: State = HERE, output: Output = Format.TABLE) -> None:
-    """What it would cost here. Free: nothing is drawn."""
+    """What it would cost here, and which files are set aside (then it ends with code 8). Free: nothing is drawn."""
     with _site(state) as (site, offered):
         campaign = choose(offered, which)
-        made = make_plan(campaign, policy_in_force(site), data_set(site, campaign), site.ledger)
+        held = data_set(site, campaign)
+        made = make_plan(campaign, policy_in_force(site), held, site.ledger)
     if output is Format.JSON:
-        show([made.model_dump()], output)
+        show([{**made.model_dump(), "set_aside": set_aside_rows(held)}], output)
     else:
         say(lines(made, campaign))
+        show_set_aside(held)
+    end_with_set_aside(held)
 
 
 @app.command()

@@ -72,8 +72,10 @@ def abandon(
                 f"{len(charges)} open charges would be given up and stay spent; say so with --yes, "
                 "or run the agent again, which takes them up"
             )
-        for charge in charges:
-            site.ledger.abandon(charge)
+        # Not while an agent draws for them.
+        with site.alone():
+            for charge in charges:
+                site.ledger.abandon(charge)
         say(f"abandoned {len(charges)} charges")
     finally:
         site.close()

@@ -16,6 +16,7 @@ class _Nouns(LazyGroup):
         "site": "Create this site, pin its centre, write its enrolment.",
         "officer": "Make the privacy officer's key.",
         "policy": "Sign and show the site's upper bounds.",
+        "dataset": "Check the X-rays and their labels: what can be released, what is set aside and why.",
         "campaign": "See what is asked, what it would cost, approve or refuse it.",
         "agent": "Run the agent: reads X-rays, charges, releases; no network.",
         "courier": "Run the courier: carries the spool through Flower; sees no X-ray.",

@@ -10,6 +10,7 @@ import csv
 import io
 import os
 import secrets
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -97,7 +98,7 @@ def read_dataset(folder: Path, labels: Path, *, unit: Unit, secret: bytes, label
     """Check every file of a folder.
 
     Args:
-        folder: the X-rays, in subfolders too; names that start with a dot are passed over, links are not followed.
+        folder: the X-rays, in subfolders too; names that start with a dot and links are passed over.
         labels: the labels file (`label_table`), inside the folder or elsewhere.
         unit: "patient" takes the id from the labels file's patient column if it has one, else from the DICOM file;
             "image" makes each X-ray a unit of its own.
@@ -182,13 +183,28 @@ def write_dataset(
 def _files(folder: Path, labels: Path) -> Iterator[tuple[str, Path]]:
     if not folder.is_dir():
         raise ConfigurationError(f"asked for the X-rays in {folder}; there is no such folder; name one that exists")
-    skipped = labels.resolve()
+    try:
+        own = labels.stat()
+    except OSError as error:
+        raise ConfigurationError(
+            f"asked for the labels file {labels}; it is gone ({error.strerror}); put it back and try again"
+        ) from error
     for parent, subfolders, names in os.walk(folder, followlinks=False):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in names:
             path = Path(parent) / name
-            if not name.startswith(".") and path.resolve() != skipped:
+            if not name.startswith(".") and not _is_link_or(own, path):
                 yield path.relative_to(folder).as_posix(), path
+
+
+def _is_link_or(own: os.stat_result, path: Path) -> bool:
+    """Whether a name in the folder is a link, or the labels file itself. Looks at the entry and follows nothing."""
+    try:
+        found = path.lstat()
+    except OSError:
+        # Gone since the folder was listed; reading it says so, without the name that this error has in its text.
+        return False
+    return stat.S_ISLNK(found.st_mode) or os.path.samestat(found, own)
 
 
 def _both(path: Path | None, row: Row | None) -> tuple[Path, Row]:

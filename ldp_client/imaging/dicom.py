@@ -171,7 +171,8 @@ def _decode(dataset: pydicom.Dataset, height: int, width: int) -> tuple[NDArray[
 def _window(dataset: pydicom.Dataset, lift: int) -> tuple[float, float] | None:
     """The first window, in the units of the returned pixels; None when there is none or it spans nothing.
 
-    DICOM states it after the rescale, pixel * slope + intercept (PS3.3 C.11.2.1.2); this undoes that.
+    One so far off that its two edges are the same float spans nothing either (`flow.preprocess.prepare` would refuse
+    it in the middle of a release). DICOM states it after the rescale, pixel * slope + intercept (PS3.3 C.11.2.1.2); this undoes that.
     """
     centre, width = _first_number(dataset, "WindowCenter"), _first_number(dataset, "WindowWidth")
     slope, intercept = _first_number(dataset, "RescaleSlope", 1.0), _first_number(dataset, "RescaleIntercept", 0.0)
@@ -180,7 +181,8 @@ def _window(dataset: pydicom.Dataset, lift: int) -> tuple[float, float] | None:
     if centre is None or width is None:
         return None
     centre, width = (centre - intercept) / slope + lift, width / slope
-    return (centre, width) if math.isfinite(centre) and math.isfinite(width) and width > 1 else None
+    low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+    return (centre, width) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
 def _patient(dataset: pydicom.Dataset, secret: bytes) -> PatientKey | None:

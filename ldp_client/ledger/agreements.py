@@ -127,9 +127,13 @@ class Agreements(Correspondence):
 
         Raises:
             WaitingError: no officer has approved it, or the approval or the campaign has run out.
-            PolicyRefusedError: the policy changed since and must be approved under again.
+            PolicyRefusedError: the officer refused it since, or the policy changed and it must be approved again.
         """
         wanted = campaign_id(campaign)
+        if self.decision(wanted) == "refused":
+            raise PolicyRefusedError(
+                f"the officer has refused campaign {campaign.name}; nothing is drawn for it unless it is approved again"
+            )
         for sequence, approval in self._approvals():
             if approval.campaign == wanted:
                 policy = self._check_approval(approval, campaign)

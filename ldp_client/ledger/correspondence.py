@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ldp_client.errors import ChainError
+from ldp_client.errors import ChainError, WaitingError
 from ldp_client.ledger.chain_file import ChainFile, Head
 
 
@@ -18,8 +18,14 @@ class Correspondence(ChainFile):
         return Head(row[0], head)
 
     def file_batch(self, first: int, last: int, header: str, envelope: bytes, sealed: bytes) -> None:
-        """Keep a batch's bytes: asked again, the site sends these."""
+        """Keep a batch's bytes: asked again, the site sends these.
+
+        Raises:
+            WaitingError: another process has made a batch of these entries meanwhile; this one is not kept.
+        """
         with self._transaction() as connection:
+            if first != self.batched().sequence + 1:
+                raise WaitingError("another process has made this batch already; let one agent run at a time")
             connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", (first, last, header, envelope, sealed))
 
     def unacknowledged(self, acknowledged: int) -> list[tuple[str, bytes]]:
@@ -52,6 +58,12 @@ class Correspondence(ChainFile):
         if self.decision(campaign) != code:
             with self._transaction() as connection:
                 connection.execute("INSERT INTO decisions (campaign, code) VALUES (?, ?)", (campaign, code))
+
+    def complete(self, campaign: str) -> None:
+        """Note that the campaign's work list is worked off, unless the officer has refused it meanwhile."""
+        with self._transaction() as connection:
+            if self.decision(campaign) == "approved":
+                connection.execute("INSERT INTO decisions (campaign, code) VALUES (?, 'complete')", (campaign,))
 
     def was_complete(self, campaign: str) -> bool:
         """Whether a run has ever worked off the campaign's whole work list: what comes now is a late arrival."""

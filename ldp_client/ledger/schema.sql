@@ -26,7 +26,8 @@ CREATE TABLE bounds (                      -- what each campaign charged may tak
 CREATE TABLE seals (                       -- one seal or one abandon settles a charge
     charge   INTEGER PRIMARY KEY REFERENCES openings (charge),
     sequence INTEGER NOT NULL UNIQUE REFERENCES entries (sequence),
-    payload  BLOB                          -- NULL: abandoned
+    payload  BLOB,                         -- NULL: abandoned
+    day      TEXT NOT NULL                 -- of the draw; a batch says the last one of its records
 ) STRICT;
 
 CREATE TABLE batches (                     -- what was made ready to send; asking again resends these bytes

@@ -34,11 +34,12 @@ class ChargeRequest:
 
 @dataclass(frozen=True)
 class OpenCharge:
-    """A charge that is paid and waits for its record."""
+    """A charge that is paid and waits for its record. `unit` is the one that paid."""
 
     sequence: int
     campaign: str
     xray: bytes
+    unit: bytes
 
 
 class SiteLedger(Agreements):
@@ -54,6 +55,17 @@ class SiteLedger(Agreements):
             "SELECT sequence, payload FROM seals WHERE payload NOT NULL AND sequence BETWEEN ? AND ? ORDER BY sequence"
         )
         yield from self._connection.execute(query, (first, last))
+
+    def payload_size(self, sequence: int) -> int:
+        """How many bytes the record of a Seal has."""
+        query = "SELECT length(payload) FROM seals WHERE sequence = ?"
+        return int(self._connection.execute(query, (sequence,)).fetchone()[0] or 0)
+
+    def last_draw(self, first: int, last: int) -> str | None:
+        """The last day on which a record of these entries was drawn; None if there is no record among them."""
+        query = "SELECT max(day) FROM seals WHERE payload NOT NULL AND sequence BETWEEN ? AND ?"
+        day = self._connection.execute(query, (first, last)).fetchone()[0]
+        return None if day is None else str(day)
 
     def spent(self, unit: bytes) -> PrivacyLoss:
         """The odometer of one unit: everything it was ever charged, sealed or not."""
@@ -77,7 +89,7 @@ class SiteLedger(Agreements):
 
     def open_charges(self, campaign: str) -> list[OpenCharge]:
         """Charges left without a record by a crash, in order."""
-        query = "SELECT charge, campaign, xray FROM unsettled WHERE campaign = ? ORDER BY charge"
+        query = "SELECT charge, campaign, xray, unit FROM unsettled WHERE campaign = ? ORDER BY charge"
         return [OpenCharge(*row) for row in self._connection.execute(query, (campaign,))]
 
     def records_by_xray(self, campaign: str) -> dict[bytes, bytes]:
@@ -148,14 +160,14 @@ class SiteLedger(Agreements):
                     "INSERT INTO openings VALUES (?, ?, ?, ?, ?, ?)",
                     (sequence, name, request.unit, request.salt, request.xray, loss.micro_epsilon),
                 )
-                answers.append(OpenCharge(sequence, name, request.xray))
+                answers.append(OpenCharge(sequence, name, request.xray, request.unit))
             if any(isinstance(answer, OpenCharge) for answer in answers):
                 bound = campaign.bound_per_unit.micro_epsilon
                 connection.execute("INSERT OR IGNORE INTO bounds VALUES (?, ?)", (name, bound))
         return answers
 
-    def seal(self, records: Iterable[tuple[OpenCharge, bytes]]) -> None:
-        """In one durable transaction: each record's bytes and the Seal entry that names them.
+    def seal(self, records: Iterable[tuple[OpenCharge, bytes]], day: str) -> None:
+        """In one durable transaction: each record's bytes, the day of its draw, and the Seal entry that names them.
 
         Raises:
             WaitingError: another process has settled one of these charges meanwhile; nothing is sealed.
@@ -165,7 +177,7 @@ class SiteLedger(Agreements):
                 self._check_unsettled(charge)
                 digest = record_digest(charge.campaign, charge.sequence, payload)
                 (sequence,) = self._append([Seal(charge=charge.sequence, record=digest)])
-                connection.execute("INSERT INTO seals VALUES (?, ?, ?)", (charge.sequence, sequence, payload))
+                connection.execute("INSERT INTO seals VALUES (?, ?, ?, ?)", (charge.sequence, sequence, payload, day))
 
     def abandon(self, charge: OpenCharge) -> None:
         """Settle a charge without a record; what it cost stays spent.
@@ -176,7 +188,7 @@ class SiteLedger(Agreements):
         with self._transaction() as connection:
             self._check_unsettled(charge)
             (sequence,) = self._append([Abandon(charge=charge.sequence)])
-            connection.execute("INSERT INTO seals VALUES (?, ?, NULL)", (charge.sequence, sequence))
+            connection.execute("INSERT INTO seals VALUES (?, ?, NULL, '')", (charge.sequence, sequence))
 
     def _check_unsettled(self, charge: OpenCharge) -> None:
         query = "SELECT 1 FROM unsettled WHERE charge = ?"

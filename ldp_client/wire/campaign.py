@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from ldp_client.errors import PolicyRefusedError
-from ldp_client.privacy.loss import PrivacyLoss
+from ldp_client.privacy.loss import MAX_MICRO_EPSILON, PrivacyLoss
 from ldp_client.privacy.spec import ReleaseSpec
 from ldp_client.wire.canonical import (
     CampaignId,
@@ -65,6 +65,8 @@ class Campaign(Wire):
                 f"the release costs epsilon {self.release.loss} per record, "
                 f"the campaign says {PrivacyLoss(self.micro_epsilon_per_record)}"
             )
+        if self.cap * self.micro_epsilon_per_record > MAX_MICRO_EPSILON:
+            raise ValueError("cap * epsilon is beyond what any ledger can hold")
         if self.unit == "image" and self.cap != 1:
             raise ValueError("where the unit is one image, the cap is 1: no image is released twice")
         return self

@@ -98,15 +98,15 @@ class FusedLedger(SiteLedger):
         self.source.charged = True
         return answers
 
-    def seal(self, records: Iterable[tuple[OpenCharge, bytes]]) -> None:
-        self._pass("seal", lambda: SiteLedger.seal(self, records))
+    def seal(self, records: Iterable[tuple[OpenCharge, bytes]], day: str) -> None:
+        self._pass("seal", lambda: SiteLedger.seal(self, records, day))
         self.source.charged = False
 
     def file_batch(self, *fields: Any) -> None:
         self._pass("batch", lambda: SiteLedger.file_batch(self, *fields))
 
-    def decide(self, campaign: str, code: str) -> None:
-        self._pass("complete", lambda: SiteLedger.decide(self, campaign, code))
+    def complete(self, campaign: str) -> None:
+        self._pass("complete", lambda: SiteLedger.complete(self, campaign))
 
 
 class FusedDisk(Disk):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +30,7 @@ from ldp_client.wire.exchange import CentreCard, Enrolment
 from ldp_client.wire.signing import fingerprint
 from tests.client.world import CENTRE, OFFICER, SEALING, TODAY, World, make_campaign, pictures, write_xrays
 
-NOUNS = ("site", "officer", "policy", "campaign", "agent", "courier", "node", "budget", "ledger")
+NOUNS = ("site", "officer", "policy", "dataset", "campaign", "agent", "courier", "node", "budget", "ledger")
 LDP_CLIENT = Path(sys.executable).parent / "ldp-client"
 
 
@@ -265,6 +268,94 @@ def test_campaign_is_listed_shown_and_planned(ldp: Terminal, world: World) -> No
     assert ldp("campaign", "plan", "pneumonia") == 0
     assert ldp.out.startswith("30 records of 30 images would be released; 0 files are set aside\n")
     assert world.site.ledger.counts(world.name) == (0, 0)  # free: nothing was drawn
+
+
+# --- what is set aside
+
+NAME = "Mustermann^Erika [red]\x1b[31m.png"
+
+
+@pytest.fixture
+def aside(world: World, caplog: pytest.LogCaptureFixture) -> Iterator[dict[str, str]]:
+    """Of the site's thirty X-rays one loses its row and one gets another label; a strange file is put beside them."""
+    xrays = world.folder / "xrays"
+    rows = (xrays / "labels.csv").read_text().splitlines()
+    unlabelled, other = rows[1].split(",")[0], rows[2].split(",")[0]
+    (xrays / NAME).write_bytes(b"no picture")
+    (xrays / "labels.csv").write_text("\n".join([rows[0], f"{other},fracture", *rows[3:], f"{NAME},normal"]) + "\n")
+    reasons = {unlabelled: "missing_label", other: "unknown_label", NAME: "unreadable"}
+    caplog.set_level(logging.DEBUG)
+    yield reasons
+    assert not any(file in caplog.text for file in ("Mustermann", *reasons))
+
+
+def listed(rows: list[dict[str, str]]) -> dict[str, str]:
+    return {row["file"]: row["reason"] for row in rows}
+
+
+def test_plan_lists_the_files_set_aside_and_ends_with_eight(ldp: Terminal, aside: dict[str, str]) -> None:
+    assert ldp("campaign", "plan", "pneumonia", "--format", "json") == 8
+    (plan,) = json.loads(ldp.out)
+    assert (plan["records"], plan["quarantined"]) == (28, 3)
+    assert listed(plan["set_aside"]) == aside
+    assert ldp.err == ""
+    assert ldp("campaign", "plan", "pneumonia") == 8
+    assert ldp.out.startswith("28 records of 28 images would be released; 3 files are set aside\n")
+    assert ldp.err == ""
+    for file, reason in aside.items():
+        shown = file.replace("\x1b", "\\x1b")
+        assert re.search(rf"{re.escape(shown)} *\S {reason} ", ldp.out), ldp.out
+    assert "\x1b" not in ldp.out
+
+
+def test_data_set_is_checked_for_a_campaign_or_for_a_unit_and_labels(ldp: Terminal, aside: dict[str, str]) -> None:
+    for way in (
+        ("--campaign", "pneumonia"),
+        ("--unit", "image", "--label", "normal", "--label", "pneumonia"),
+    ):
+        assert ldp("dataset", "check", *way, "--format", "json") == 8
+        (found,) = json.loads(ldp.out)
+        assert listed(found.pop("set_aside")) == aside
+        counts = {"missing_label": 1, "unknown_label": 1, "unreadable": 1}
+        assert found == {"xrays": 28, "units": 28, "unit": "image", "counts": counts}
+        assert ldp("dataset", "check", *way) == 8
+        assert ldp.out.startswith("28 X-rays of 28 images can be released; 3 are set aside\n")
+        assert re.search(r"missing_label +\S 1 ", ldp.out)
+        assert re.search(r"Mustermann\^Erika \[red\]\\x1b\[31m\.png +\S unreadable ", ldp.out)
+        assert ldp.err == ""
+    assert ldp("dataset", "check", "--unit", "image", "--label", "fracture") == 8
+    assert ldp.out.startswith("1 X-rays of 1 images can be released; 30 are set aside\n")
+
+
+def test_data_set_without_a_fault_ends_with_nought(ldp: Terminal, world: World) -> None:
+    (world.folder / "centre.json").unlink()  # a check needs no centre
+    assert ldp("dataset", "check", "--unit", "image", "--label", "normal", "--label", "pneumonia") == 0
+    assert ldp.out == "30 X-rays of 30 images can be released; 0 are set aside\n"
+    assert world.site.ledger.counts(world.name) == (0, 0)
+
+
+def test_patients_are_counted_when_they_are_the_unit(ldp: Terminal, world: World) -> None:
+    xrays = world.folder / "xrays"
+    rows = (xrays / "labels.csv").read_text().splitlines()
+    patients = [f"{row},P{index // 2}" for index, row in enumerate(rows[1:])]
+    (xrays / "labels.csv").write_text("\n".join(["file,label,patient", *patients]) + "\n")
+    assert ldp("dataset", "check", "--unit", "patient", "--label", "normal", "--label", "pneumonia") == 0
+    assert ldp.out == "30 X-rays of 15 patients can be released; 0 are set aside\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--unit", "image"), ("--label", "normal"), ("--campaign", "pneumonia", "--unit", "image")],
+    ids=["nothing", "no label", "no unit", "both"],
+)
+def test_check_without_knowing_what_for_is_refused(ldp: Terminal, options: tuple[str, ...]) -> None:
+    ldp.refused(2, "give --campaign NAME, or --unit and one --label for each label", "dataset", "check", *options)
+
+
+def test_check_of_a_folder_that_is_not_there_is_refused(ldp: Terminal, world: World) -> None:
+    (world.folder / "xrays" / "labels.csv").unlink()
+    ldp.refused(2, "asked for the labels file", "dataset", "check", "--campaign", "pneumonia")
+    ldp.refused(2, "0 campaigns are called 'other'", "dataset", "check", "--campaign", "other")
 
 
 def test_campaign_is_approved_and_refused(ldp: Terminal, world: World) -> None:

@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, validate_object_content
 from flwr.supercore.run import Run
+from google.protobuf.message import DecodeError
 
 from ldp_client.courier import answer, courier_app
 from ldp_client.errors import ConfigurationError
@@ -40,7 +43,7 @@ class Node:
     app: ClientApp
     mangle: Mangle = lambda _request, reply: reply
     silent: bool = False
-    broken: bool = False
+    broken: Exception | None = None
 
 
 @dataclass
@@ -89,8 +92,8 @@ class SmallGrid(Grid):
         for message_id in message_ids:
             if message_id in self._ready and self._ready[message_id][0] <= self.clock():
                 _, node, reply = self._ready.pop(message_id)
-                if node.broken:
-                    raise ValueError("cannot be inflated")
+                if node.broken is not None:
+                    raise node.broken
                 replies.append(reply)
         return replies
 
@@ -230,11 +233,42 @@ def test_new_documents_are_asked_for_at_once_again(world: World) -> None:
     assert world.clock() < 6
 
 
-@pytest.mark.parametrize("fault", ["silent", "broken"])
-def test_one_site_that_fails_holds_up_no_other(world: World, fault: str) -> None:
-    setattr(world.grid.nodes[1], fault, True)
+def test_one_site_that_is_silent_holds_up_no_other(world: World) -> None:
+    world.grid.nodes[1].silent = True
     world.gather(seconds=60)
     assert world.centre.batches == {"site-2": [b"sealed 2"]}
+
+
+@pytest.mark.parametrize(
+    "fault", [ValueError, TypeError, KeyError, AttributeError, DecodeError, IndexError, RecursionError, MemoryError]
+)
+def test_one_site_whose_reply_cannot_be_inflated_holds_up_no_other(
+    world: World, fault: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Flower raises DecodeError for a garbage ConfigRecord, IndexError for a Message without a child."""
+    world.grid.nodes[1].broken = fault("PATIENT")
+    world.gather(seconds=60)
+    assert world.centre.batches == {"site-2": [b"sealed 2"]}
+    assert f"site site-1: to be asked again ({fault.__name__})" in caplog.text
+    assert "PATIENT" not in caplog.text
+
+
+@pytest.mark.parametrize(("kind", "error"), [("ConfigRecord", DecodeError), ("Message", IndexError)])
+def test_flower_raises_what_no_courier_sends(kind: str, error: type[Exception]) -> None:
+    """Why the gathering catches everything: these bytes pass Flower's own check of an object."""
+    body = b"\xff garbage" if kind == "ConfigRecord" else b""
+    content = f"{kind}  {len(body)}".encode() + b"\0" + body
+    validate_object_content(content)
+    with pytest.raises(error):
+        inflate_object_from_contents("id", {"id": content})
+
+
+@pytest.mark.parametrize("fault", [httpx.ConnectError, httpx.ReadTimeout])
+def test_a_superlink_that_does_not_answer_ends_the_gathering(world: World, fault: type[httpx.TransportError]) -> None:
+    """It is no site's fault; the service sees the run end and starts another."""
+    world.grid.nodes[1].broken = fault("down")
+    with pytest.raises(fault, match="down"):
+        world.gather(seconds=60)
 
 
 def test_a_fault_in_handling_one_site_holds_up_no_other(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -144,6 +144,36 @@ def test_links_and_pipes_are_not_followed(tmp_path: Path, secret: bytes) -> None
     assert set_aside(data) == {"link.png": "unreadable", "linked/outside.png": "unreadable", "pipe.png": "unreadable"}
 
 
+def test_links_are_neither_resolved_nor_listed(tmp_path: Path, secret: bytes) -> None:
+    """A loop's resolution fails with the file's name in the text; a link without a row is nobody's X-ray."""
+    (tmp_path / "Mustermann.png").symlink_to("Mustermann.png")
+    (tmp_path / "there.png").symlink_to("back.png")
+    (tmp_path / "back.png").symlink_to("there.png")
+    (tmp_path / "nowhere.png").symlink_to("gone.png")
+    (tmp_path / "around").symlink_to(tmp_path)
+    folder_of(tmp_path, {"a.png": png_bytes(image(1))}, "file,label\na.png,normal\nthere.png,normal\n")
+    data = read(tmp_path, secret)
+    assert [item.path.name for item in data.items] == ["a.png"]
+    assert set_aside(data) == {"there.png": "unreadable"}
+
+
+def test_the_labels_file_is_no_xray_whatever_way_it_is_named(tmp_path: Path, secret: bytes) -> None:
+    folder = folder_of(tmp_path / "xrays", {"a.png": png_bytes(image(1))}, "file,label\na.png,normal\n")
+    (tmp_path / "labels.csv").symlink_to(folder / "labels.csv")
+    for labels in (folder / "labels.csv", folder / ".." / "xrays" / "labels.csv", tmp_path / "labels.csv"):
+        data = read_dataset(folder, labels, unit="image", secret=secret, label_names=NAMES)
+        assert (len(data.items), data.quarantined) == (1, ())
+
+
+def test_a_file_that_goes_while_the_folder_is_read_is_set_aside(
+    tmp_path: Path, secret: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_of(tmp_path, {"a.png": png_bytes(image(1))}, "file,label\na.png,normal\nMustermann.png,normal\n")
+    listed = [(str(tmp_path), [], ["a.png", "Mustermann.png", "labels.csv"])]
+    monkeypatch.setattr("ldp_client.imaging.dataset.os.walk", lambda folder, followlinks: listed)
+    assert set_aside(read(tmp_path, secret)) == {"Mustermann.png": "unreadable"}
+
+
 def test_a_huge_file_is_not_read(tmp_path: Path, secret: bytes) -> None:
     with (tmp_path / "huge.dcm").open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
@@ -165,6 +195,14 @@ def test_the_repr_of_a_data_set_shows_no_file_and_no_key(tmp_path: Path, secret:
     shown = f"{data}{data.items[0]}{data.quarantined[0]}"
     assert ".png" not in shown
     assert "b'" not in shown
+
+
+def test_a_labels_file_that_goes_while_the_folder_is_read_is_named(
+    tmp_path: Path, secret: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ldp_client.imaging.dataset.read_label_table", lambda path: {})
+    with pytest.raises(ConfigurationError, match=r"it is gone \(No such file or directory\); put it back"):
+        read(tmp_path, secret)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path, secret: bytes) -> None:
