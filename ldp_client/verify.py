@@ -8,7 +8,7 @@ Works on the exports of both sides. What is recomputed, from the bytes alone:
 3. losses: each charge against the mechanism specs of its campaign
 4. approvals: each charge cites one that came before it and stood under the policy in force
 5. budgets: cap * epsilon over all campaigns against the lifetime budget
-6. receipts: the centre acknowledged this history and no other
+6. receipts: the centre acknowledged this history and no other, batch after batch; the report says how far
 
 The keys are those named in the export: compare the printed fingerprints with what you were told by another channel.
 """
@@ -56,6 +56,9 @@ class Verified:
     head: str
     histories: tuple[SiteHistory, ...]
     receipts: int
+    reached: dict[str, int]
+    """The last entry of each site that a receipt covers. What comes after it may not have been sent yet, or its
+    receipts may have been left out of the export: the reader who expects them must ask."""
 
     def lines(self) -> list[str]:
         """The report."""
@@ -68,6 +71,7 @@ class Verified:
             )
             if history.faults:
                 text.append(f"  {history.site}: {len(history.faults)} entries contradict; their records were refused")
+            text.append(f"  {history.site}: receipts reach entry {self.reached[history.site]} of {history.sequence}")
         text.append(f"  {self.receipts} receipts agree with these entries")
         return text
 
@@ -187,6 +191,7 @@ class _Export:
         self.campaigns: dict[str, Campaign] = {}
         self.receipts: list[Receipt] = []
         self.headers: dict[str, list[BatchHeader]] = {}
+        self.reached: dict[str, int] = {}
 
     def take_document(self, number: int, kind: str, body: bytes) -> None:
         """A document that the centre signed, or a header that a site signed."""
@@ -221,9 +226,13 @@ class _Export:
             at, head = header.last, header.head
         return at
 
-    def check_receipts(self, histories: dict[str, SiteHistory]) -> None:
-        """Each receipt speaks of a place in a history, and has the hash that the history has there."""
-        for receipt in self.receipts:
+    def check_receipts(self, histories: dict[str, SiteHistory]) -> dict[str, int]:
+        """Each receipt has the hash that the history has at its place, and they follow one another without a gap.
+
+        Returns the last entry covered, for each site; 1, the genesis entry, which the enrolment brought, without any.
+        """
+        reached = dict.fromkeys(histories, 1)
+        for receipt in sorted(self.receipts, key=lambda receipt: receipt.first):
             history = histories.get(receipt.site)
             if history is None or history.ledger_id != receipt.ledger_id:
                 raise ChainError(f"a receipt speaks of another ledger than those exported (site {receipt.site})")
@@ -231,6 +240,13 @@ class _Export:
                 raise ChainError(
                     f"site {receipt.site}, entry {receipt.sequence}: the centre's receipt names another history"
                 )
+            if receipt.first != reached[receipt.site] + 1 or receipt.sequence < receipt.first:
+                raise ChainError(
+                    f"site {receipt.site}, entry {receipt.first}: the centre's receipt does not follow the one that "
+                    f"ends at entry {reached[receipt.site]}; one is missing or stands there twice"
+                )
+            reached[receipt.site] = receipt.sequence
+        return reached
 
     def check_checkpoint(self, number: int, body: bytes, sequence: int, head: str) -> str:
         """The signed checkpoint stands at the end of the chain; the party that signed."""
@@ -271,12 +287,12 @@ class _SiteExport(_Export):
             raise VerificationError("entry 1: the genesis entry names another signing key than the export")
         # What is in no batch yet is under the checkpoint's signature.
         self.check_headers(self.history)
-        self.check_receipts({self.history.site: self.history})
+        self.reached = self.check_receipts({self.history.site: self.history})
         self.party = self.check_checkpoint(number, checkpoint, self.history.sequence, self.history.head)
 
     def verified(self) -> Verified:
-        key, history = fingerprint(self.signing_key), self.history
-        return Verified("site", self.party, key, history.sequence, history.head, (history,), len(self.receipts))
+        key, history, count = fingerprint(self.signing_key), self.history, len(self.receipts)
+        return Verified("site", self.party, key, history.sequence, history.head, (history,), count, self.reached)
 
 
 class _CentreExport(_Export):
@@ -342,12 +358,12 @@ class _CentreExport(_Export):
             signed = self.check_headers(history)
             if signed != history.sequence:
                 raise ChainError(f"site {history.site}, entry {signed + 1}: no header that the site signed covers it")
-        self.check_receipts(self.histories)
+        self.reached = self.check_receipts(self.histories)
         self.party = self.check_checkpoint(number, checkpoint, self.sequence, self.head)
 
     def verified(self) -> Verified:
-        key, histories = fingerprint(self.signing_key), tuple(self.histories.values())
-        return Verified("centre", self.party, key, self.sequence, self.head, histories, len(self.receipts))
+        key, histories, count = fingerprint(self.signing_key), tuple(self.histories.values()), len(self.receipts)
+        return Verified("centre", self.party, key, self.sequence, self.head, histories, count, self.reached)
 
 
 def _introduced(payload: bytes) -> tuple[str, bytes]:

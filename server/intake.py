@@ -89,7 +89,9 @@ def accept(sealed: bytes, site: str, database: Database, *, signer: Signer, seal
         _check_signer(known, author, batch)
         # (4) It begins where that ledger ends here.
         _check_continues(known, batch, entries)
-        # (5) It is what was announced and granted, entry for entry: the chain is recomputed from the bytes.
+        # (5) It is what was announced and granted, entry for entry: the chain is recomputed from the bytes. A suspended
+        # site has no leave, whatever was granted before: a person has to look first.
+        _check_not_suspended(known)
         heads = walk(known.ledger_id, batch.first, batch.previous_head, batch.entries)
         header = _announced(batches.granted(connection, known, batch.first), batch, heads, arrived)
 
@@ -188,6 +190,13 @@ def _check_continues(known: Site, batch: Batch, entries: Sequence[LedgerEntry]) 
         )
     if any(isinstance(entry, Genesis) for entry in entries):
         raise ChainError(f"the batch from entry {batch.first} on holds a second genesis entry; a ledger begins once")
+
+
+def _check_not_suspended(known: Site) -> None:
+    if known.suspended:
+        raise NotGrantedError(
+            f"site {known.site} is suspended, and what was granted to it before no longer holds; nothing of it is taken"
+        )
 
 
 def _announced(header: BatchHeader | None, batch: Batch, heads: Sequence[str], arrived: str) -> BatchHeader:

@@ -60,6 +60,7 @@ WITHOUT_TORCH = (
     "desk",
     "config",
     "spool",
+    "cli.dataset",
     "cli.ledger",
     "cli.campaign",
     "cli.budget",

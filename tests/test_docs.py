@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ldp_client.privacy.loss import PrivacyLoss
+from ldp_client.privacy.meaning import in_words
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
@@ -51,6 +54,15 @@ def test_readme_commands_are_make_targets() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     asked = set(re.findall(r"\bmake ([a-z][a-z-]+)", (ROOT / "README.md").read_text()))
     assert {"demo", "test", "demo-patients"} <= asked <= targets
+
+
+def test_readme_claims_of_a_record_what_is_proved_and_no_more() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    proved = in_words(PrivacyLoss.of(2), "record")
+    for figure in ("at best 88.1 % of the time instead of 50 %", "carries at most 2.2 bits"):
+        assert figure in text
+        assert figure in proved
+    assert "recognisable" not in text
 
 
 def test_index_leads_to_every_document() -> None:

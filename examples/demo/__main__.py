@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import shutil
 import sys
 import threading
 import time
@@ -21,9 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from examples.demo import hospitals, network
 from examples.demo.hospitals import Country
+from examples.demo.output import begin
 from examples.demo.report import screen, write_report
 from examples.demo.result import DemoResult, Example, SiteRow
-from ldp_client.errors import LdpError
+from ldp_client.errors import LdpError, VerificationError
 from ldp_client.export import write_export as write_site_export
 from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.installed import open_bundle
@@ -46,6 +46,14 @@ Outputs = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether every export verifies, and what the verifier says of each."""
+
+    holds: bool
+    lines: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Encoded:
     """What the encoder makes of images that the demo may look at: the public pool, the test set, and, only to show
     what the noise costs, the hospitals' own."""
@@ -56,12 +64,14 @@ class Encoded:
 
 
 def main() -> int:
-    """Run the demo; 0, or a refusal's exit code."""
+    """Run the demo; 0, 6 when a ledger does not verify, or a refusal's exit code."""
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
     parser.add_argument("--data", choices=("auto", "file", "fetch", "phantoms"), default="auto")
     parser.add_argument("--patients", action="store_true", help="patients as the unit, on cxr64 (needs LDP_DATA)")
     parser.add_argument("--invert-labels", action="store_true", help="control: the hospitals' labels are all wrong")
-    parser.add_argument("--out", type=Path, default=None, help="default: build/demo, or build/demo-patients")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="new, empty or an earlier demo's; default: build/demo[-patients]"
+    )
     arguments = parser.parse_args()
     out = arguments.out or Path("build") / ("demo-patients" if arguments.patients else "demo")
     console = Console()
@@ -79,7 +89,7 @@ def main() -> int:
         return refusal.exit_code
     console.print(screen(result))
     console.print(f"\nReport: {out / 'report.html'}   Summary: {out / 'summary.json'}   Ledgers: {out / 'export'}")
-    return 0
+    return 0 if result.ledgers_verified else VerificationError.exit_code
 
 
 def run(country: Country, out: Path, console: Console) -> DemoResult:
@@ -87,10 +97,10 @@ def run(country: Country, out: Path, console: Console) -> DemoResult:
     started = time.monotonic()
     # The hospitals need the cores; see network.processes.
     torch.set_num_threads(1)
-    state = out / "state"
     # Each run has a fresh state folder: budgets of an earlier demo are nobody's.
-    shutil.rmtree(out, ignore_errors=True)
-    state.mkdir(parents=True)
+    begin(out)
+    state = out / "state"
+    state.mkdir()
     console.print(f"Data: {country.description}. The privacy unit is one {country.unit}.")
     encoder = open_bundle(country.encoder, Path())
     parties = network.build(state, country, encoder)
@@ -98,10 +108,8 @@ def run(country: Country, out: Path, console: Console) -> DemoResult:
         encoded = pool.submit(_encode, encoder, country, stop)
         with network.processes(parties), _bars(console) as progress:
             _exchange(parties, progress)
-        exports = _export(parties, out / "export")
-        verified = [verify_export(path) for path in exports]
-        lines = tuple(line for one in verified for line in one.lines())
-        result = _result(parties, encoded, lines, started)
+        verdict = verify_all(_export(parties, out / "export"))
+        result = _result(parties, encoded, verdict, started)
     write_report(out, result)
     return result
 
@@ -162,9 +170,20 @@ def _export(parties: network.Network, folder: Path) -> list[Path]:
     return [*paths, folder / "centre.jsonl"]
 
 
-def _result(
-    parties: network.Network, encoding: Future[Encoded], verifier_lines: tuple[str, ...], started: float
-) -> DemoResult:
+def verify_all(exports: list[Path]) -> Verdict:
+    """Verify each export; one that does not hold stops neither the others nor the report."""
+    lines: list[str] = []
+    holds = True
+    for path in exports:
+        try:
+            lines += verify_export(path).lines()
+        except VerificationError as error:
+            holds = False
+            lines.append(f"{path.name}: NOT verified: {error}")
+    return Verdict(holds, tuple(lines))
+
+
+def _result(parties: network.Network, encoding: Future[Encoded], verdict: Verdict, started: float) -> DemoResult:
     country, campaign = parties.country, parties.campaign
     with parties.centre.database.snapshot() as connection:
         records = list(records_of(connection, campaign_id(campaign)))
@@ -190,15 +209,15 @@ def _result(
         ),
         release=campaign.release,
         label_names=campaign.label_names,
-        encoder=f"{country.encoder.removeprefix('shipped:')} ({campaign.encoder[:12]})",
+        encoder=f"{parties.encoder.card.name} ({campaign.encoder[:12]})",
         test_labels=country.test_labels,
         scores=trained.classifier.scores(encoded.test)[:, 1],
         scores_no_noise=without.classifier.scores(encoded.test)[:, 1],
         examples=_examples(parties, encoded),
         public_average=country.public_images.mean(axis=0),
         public_images=len(country.public_images),
-        ledgers_verified=True,
-        verifier_lines=verifier_lines,
+        ledgers_verified=verdict.holds,
+        verifier_lines=verdict.lines,
         seconds=time.monotonic() - started,
     )
 

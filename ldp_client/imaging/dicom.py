@@ -172,7 +172,8 @@ def _window(dataset: pydicom.Dataset, lift: int) -> tuple[float, float] | None:
     """The first window, in the units of the returned pixels; None when there is none or it spans nothing.
 
     One so far off that its two edges are the same float spans nothing either (`flow.preprocess.prepare` would refuse
-    it in the middle of a release). DICOM states it after the rescale, pixel * slope + intercept (PS3.3 C.11.2.1.2); this undoes that.
+    it in the middle of a release). DICOM states it after the rescale, pixel * slope + intercept (PS3.3 C.11.2.1.2);
+    this undoes that.
     """
     centre, width = _first_number(dataset, "WindowCenter"), _first_number(dataset, "WindowWidth")
     slope, intercept = _first_number(dataset, "RescaleSlope", 1.0), _first_number(dataset, "RescaleIntercept", 0.0)

@@ -49,9 +49,18 @@ class Correspondence(ChainFile):
         return list(self._connection.execute(query, (kind,)))
 
     def acknowledged(self) -> int:
-        """The last entry that the centre's receipts cover; the genesis entry is covered by the enrolment."""
-        query = "SELECT coalesce(max(reference), 1) FROM documents WHERE kind = 'receipt'"
-        return int(self._connection.execute(query).fetchone()[0])
+        """The last entry that the centre's receipts cover without a gap; the enrolment covers the genesis entry.
+
+        A receipt that a courier dropped is asked for again: what lies behind a gap does not count yet.
+        """
+        query = """SELECT b.first, b.last FROM batches b JOIN documents d ON d.kind = 'receipt' AND d.digest = b.header
+                   ORDER BY b.first"""
+        at = 1
+        for first, last in self._connection.execute(query):
+            if first != at + 1:
+                break
+            at = int(last)
+        return at
 
     def decide(self, campaign: str, code: str) -> None:
         """Note the site's answer to a campaign (refused, complete)."""

@@ -128,11 +128,15 @@ class SiteLedger(Agreements):
             WaitingError: another process has charged one of these X-rays meanwhile; nothing is charged.
         """
         name, loss = campaign_id(campaign), campaign.loss_per_record
-        answers: list[OpenCharge | BudgetExceededError] = []
+        answers: list[BudgetExceededError | None] = []
         with self._transaction() as connection:
             standing = self.standing_approval(campaign, today)
             self._check_bound(campaign, standing.policy)
             budget = PrivacyFilter(standing.policy.lifetime_budget, campaign.unit)
+            # What this call itself has admitted, by unit: the loss and the number of X-rays.
+            admitted: dict[bytes, tuple[PrivacyLoss, int]] = {}
+            entries: list[Charge] = []
+            paying: list[ChargeRequest] = []
             for request in requests:
                 if connection.execute(
                     "SELECT 1 FROM openings WHERE campaign = ? AND xray = ?", (name, request.xray)
@@ -142,29 +146,36 @@ class SiteLedger(Agreements):
                         "nothing was charged. Let one agent run at a time"
                     )
                 try:
-                    spent = self.spent(request.unit)
-                    budget.admit(spent, loss)
-                    if self.charged_in(name, request.unit) >= campaign.cap:
+                    here, count = admitted.get(request.unit, (NOTHING, 0))
+                    budget.admit(self.spent(request.unit) + here, loss)
+                    if self.charged_in(name, request.unit) + count >= campaign.cap:
                         raise BudgetExceededError(campaign.unit, str(loss), "0")
                 except BudgetExceededError as refusal:
                     answers.append(refusal)
                     continue
-                entry = Charge(
-                    subject=subject_commitment(request.unit, request.salt),
-                    campaign=name,
-                    approval=standing.sequence,
-                    micro_epsilon=loss.micro_epsilon,
+                admitted[request.unit] = (here + loss, count + 1)
+                subject = subject_commitment(request.unit, request.salt)
+                entries.append(
+                    Charge(subject=subject, campaign=name, approval=standing.sequence, micro_epsilon=loss.micro_epsilon)
                 )
-                (sequence,) = self._append([entry])
-                connection.execute(
-                    "INSERT INTO openings VALUES (?, ?, ?, ?, ?, ?)",
-                    (sequence, name, request.unit, request.salt, request.xray, loss.micro_epsilon),
-                )
-                answers.append(OpenCharge(sequence, name, request.xray, request.unit))
-            if any(isinstance(answer, OpenCharge) for answer in answers):
+                paying.append(request)
+                answers.append(None)
+            charges = [
+                OpenCharge(sequence, name, request.xray, request.unit)
+                for sequence, request in zip(self._append(entries), paying, strict=True)
+            ]
+            connection.executemany(
+                "INSERT INTO openings VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (charge.sequence, name, request.unit, request.salt, request.xray, loss.micro_epsilon)
+                    for charge, request in zip(charges, paying, strict=True)
+                ],
+            )
+            if charges:
                 bound = campaign.bound_per_unit.micro_epsilon
                 connection.execute("INSERT OR IGNORE INTO bounds VALUES (?, ?)", (name, bound))
-        return answers
+        paid = iter(charges)
+        return [next(paid) if refusal is None else refusal for refusal in answers]
 
     def seal(self, records: Iterable[tuple[OpenCharge, bytes]], day: str) -> None:
         """In one durable transaction: each record's bytes, the day of its draw, and the Seal entry that names them.
@@ -172,12 +183,23 @@ class SiteLedger(Agreements):
         Raises:
             WaitingError: another process has settled one of these charges meanwhile; nothing is sealed.
         """
+        drawn = list(records)
         with self._transaction() as connection:
-            for charge, payload in records:
+            for charge, _ in drawn:
                 self._check_unsettled(charge)
-                digest = record_digest(charge.campaign, charge.sequence, payload)
-                (sequence,) = self._append([Seal(charge=charge.sequence, record=digest)])
-                connection.execute("INSERT INTO seals VALUES (?, ?, ?, ?)", (charge.sequence, sequence, payload, day))
+            sequences = self._append(
+                [
+                    Seal(charge=charge.sequence, record=record_digest(charge.campaign, charge.sequence, payload))
+                    for charge, payload in drawn
+                ]
+            )
+            connection.executemany(
+                "INSERT INTO seals VALUES (?, ?, ?, ?)",
+                [
+                    (charge.sequence, sequence, payload, day)
+                    for sequence, (charge, payload) in zip(sequences, drawn, strict=True)
+                ],
+            )
 
     def abandon(self, charge: OpenCharge) -> None:
         """Settle a charge without a record; what it cost stays spent.

@@ -218,3 +218,22 @@ def test_mechanism_is_the_last_thing_between_charge_and_seal(world: World, monke
     world.approve()
     run(world)
     assert order == ["charge", "draw", "seal"] * 3
+
+
+# --- receipts
+
+
+def test_receipt_behind_a_gap_does_not_count_until_the_gap_is_closed(world: World) -> None:
+    configure(world, records_per_batch=10)
+    agent = world.release()
+    world.round()
+    agent.step()
+    headers = world.headers()
+    assert len(headers) >= 3
+    first, second, third = (world.receipt(header) for header in headers[:3])
+    world.offer(first, third)
+    agent.step()
+    assert world.site.ledger.acknowledged() == headers[0].last
+    world.offer(second)
+    agent.step()
+    assert world.site.ledger.acknowledged() == headers[2].last

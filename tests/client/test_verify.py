@@ -16,11 +16,11 @@ from ldp_client.errors import ConfigurationError, VerificationError
 from ldp_client.export import write_export
 from ldp_client.ledger.store import ChargeRequest, OpenCharge, SiteLedger
 from ldp_client.verify import main, verify_export
-from ldp_client.wire.canonical import canonical_bytes
+from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.chain import Abandon, Charge, Genesis, LedgerEntry, Seal, entry_body, link, parse_entry
-from ldp_client.wire.envelope import CHECKPOINT, close_envelope
-from ldp_client.wire.exchange import BatchHeader, Checkpoint
-from tests.client.world import TODAY, World, make_campaign, make_world
+from ldp_client.wire.envelope import CHECKPOINT, RECEIPT, OneKey, close_envelope, open_envelope
+from ldp_client.wire.exchange import BatchHeader, Checkpoint, Receipt
+from tests.client.world import CENTRE, TODAY, World, make_campaign, make_world
 
 Lines = list[dict[str, Any]]
 
@@ -71,6 +71,56 @@ def test_export_of_a_real_run_verifies(finished: World) -> None:
     assert (history.sealed, len(history.open), verified.receipts) == (3, 0, 3)
     assert str(history.bound) == "2"
     assert "3 records, 0 open charges, 1 campaigns; epsilon per unit at most 2 of 8" in verified.lines()[1]
+
+
+def receipts_of(body: bytes) -> list[Receipt]:
+    """The receipts in an export, in the order of the chain."""
+    owner = OneKey("the centre", CENTRE.public_key)
+    envelopes = [base64.b64decode(line["body"]) for line in parsed(body) if line.get("kind") == "receipt"]
+    receipts = [parse(Receipt, open_envelope(envelope, RECEIPT, owner)[1]) for envelope in envelopes]
+    return sorted(receipts, key=lambda receipt: receipt.first)
+
+
+def without_receipts(body: bytes, *dropped: int) -> bytes:
+    """The export without its receipts of these numbers, as somebody who holds no key can make it."""
+    gone = [receipt for number, receipt in enumerate(receipts_of(body)) if number in dropped]
+    lines = [
+        line for line in parsed(body) if line.get("kind") != "receipt" or receipts_of(written([line]))[0] not in gone
+    ]
+    assert len(parsed(body)) - len(lines) == len(dropped)
+    return written(lines)
+
+
+@pytest.mark.parametrize("kept", range(4))
+def test_report_says_how_far_receipts_reach(tmp_path: Path, body: bytes, kept: int) -> None:
+    """Whether the last receipts were never given or left out, nobody can tell from the file: so the reader is told."""
+    file = tmp_path / "export.jsonl"
+    file.write_bytes(without_receipts(body, *range(kept, 3)))
+    verified = verify_export(file)
+    reach = receipts_of(body)[kept - 1].sequence if kept else 1
+    assert verified.reached == {"north": reach}
+    assert verified.lines()[2:] == [
+        f"  north: receipts reach entry {reach} of 9",
+        f"  {kept} receipts agree with these entries",
+    ]
+    assert (reach == 9) == (kept == 3)
+
+
+@pytest.mark.parametrize(("dropped", "found"), [((0,), 1), ((1,), 2), ((0, 1), 2)])
+def test_receipt_missing_before_another_is_found(
+    tmp_path: Path, body: bytes, dropped: tuple[int, ...], found: int
+) -> None:
+    receipts = receipts_of(body)
+    end = 1 if 0 in dropped else receipts[0].sequence
+    text = f"site north, entry {receipts[found].first}: the centre's receipt does not follow the one that ends at entry"
+    text += f" {end}; one is missing or stands there twice"
+    assert text in refusal(tmp_path, without_receipts(body, *dropped))
+
+
+def test_receipt_that_stands_there_twice_is_found(tmp_path: Path, body: bytes) -> None:
+    lines = parsed(body)
+    first = next(line for line in lines if line.get("kind") == "receipt")
+    assert "one is missing or stands there twice" in refusal(tmp_path, written([lines[0], first, *lines[1:]]))
 
 
 def test_export_says_nothing_of_who_is_who(finished: World, body: bytes) -> None:

@@ -32,7 +32,7 @@ from ldp_client.wire.envelope import BATCH, close_envelope
 from ldp_client.wire.exchange import Payload, RefusalCode
 from ldp_client.wire.signing import SigningKey, seal
 from server import intake
-from server.centre import close_campaign, publish
+from server.centre import close_campaign, publish, suspend_site
 from server.store import tables
 
 Ready = tuple[Hospital, int]
@@ -248,6 +248,31 @@ def test_a_batch_that_was_not_granted_is_refused(world: World, ready: Ready) -> 
     with pytest.raises(NotGrantedError, match="from entry 2 on was granted; announce it"):
         submit(world, anne, anne.pack_up().sealed)
     assert nothing_was_committed(world)
+
+
+def test_a_grant_ends_when_its_site_is_suspended(world: World, ready: Ready) -> None:
+    anne, approval = ready
+    anne.release(world.campaign, approval, 2)
+    sent = anne.pack_up()
+    world.announce(anne, sent)
+    suspend_site(world.centre, "anne")
+    with pytest.raises(NotGrantedError, match="site anne is suspended, and what was granted to it before"):
+        submit(world, anne, sent.sealed)
+    assert nothing_was_committed(world)
+    world.centre.submit("anne", sent.sealed)
+    assert world.codes() == ["not_granted"]
+    assert nothing_was_committed(world)
+
+
+def test_a_suspended_site_still_gets_the_receipt_of_what_was_committed_before(world: World, ready: Ready) -> None:
+    anne, approval = ready
+    anne.release(world.campaign, approval, 1)
+    sent = anne.pack_up()
+    world.announce(anne, sent)
+    receipt = submit(world, anne, sent.sealed)
+    suspend_site(world.centre, "anne")
+    assert submit(world, anne, sent.sealed) == receipt
+    assert len(world.records()) == 1
 
 
 @pytest.mark.parametrize(
