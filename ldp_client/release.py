@@ -1,7 +1,7 @@
 """The first spine: how an X-ray becomes a record, and where privacy is lost and counted.
 
 Privacy is lost at step 6 and nowhere else. It is counted at step 5, durably, before step 6 begins. What step 8 has made
-durable is what will be sent, whatever happens later; nothing is ever drawn twice for one X-ray and campaign.
+durable is what will be sent, whatever happens later; no X-ray ever has two records in one campaign.
 
 | the power fails | and then |
 |---|---|

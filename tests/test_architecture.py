@@ -301,11 +301,6 @@ def test_actnorm_is_initialised_within_initialize_alone() -> None:
         assert "initialize" not in calls or function.name == "initialize"
 
 
-@pytest.mark.parametrize("source", each(), ids=by_name)
-def test_product_code_never_names_the_place_where_it_was_written(source: Source) -> None:
-    assert "/work/" not in source.path.read_text(encoding="utf-8")
-
-
 def test_every_layer_named_here_exists() -> None:
     named = {name for layers in (LAYERS, SERVER_LAYERS) for names in layers for name in names}
     folders = {folder(module) for module in SOURCES} | {"server.flower_app"}
