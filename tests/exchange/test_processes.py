@@ -128,7 +128,7 @@ def test_only_the_given_environment_reaches_a_program(tmp_path: Path, monkeypatc
     assert "OURS" not in (tmp_path / "log").read_text()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a program as another user")
+@pytest.mark.root
 def test_a_program_runs_as_its_user(tmp_path: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     with running(Program(["/usr/bin/id", "-u"], {}, tmp_path / "log", "nobody")) as process:

@@ -229,7 +229,7 @@ def test_documents_end_where_one_exchange_ends(outbox: Outbox) -> None:
     assert reading.skipped == {Skip.TOO_MANY: 1}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can step down to a user that may not read")
+@pytest.mark.root
 def test_an_unreadable_file_is_passed_over() -> None:
     # Not tmp_path: pytest closes its parents to other users.
     with tempfile.TemporaryDirectory() as folder:
