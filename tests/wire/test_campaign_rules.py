@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from site_story import ENCODER, approval, campaign, policy
 
-from ldp_client.errors import LdpError, PolicyRefusedError
+from ldp_client.errors import PolicyRefusedError
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.spec import joint_laplace
 from ldp_client.wire.campaign import Plan, campaign_id, plan_commitment, policy_id
@@ -140,9 +140,9 @@ def test_the_first_rule_that_stands_against_a_campaign_is_the_one_named() -> Non
 
 
 def test_a_bound_that_no_ledger_holds_is_refused_and_not_wrapped() -> None:
-    generous = policy(max_micro_epsilon_per_record=10**12, lifetime_micro_epsilon=10**12, accept_epsilon_above_8=True)
-    with pytest.raises(LdpError, match="a privacy loss is a whole number of millionths"):
-        generous.check(costing(10**6, cap=1000))  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match=r"cap \* epsilon is beyond what any ledger can hold"):
+        costing(10**6, cap=2)  # type: ignore[arg-type]
+    assert costing(10**6, cap=1)  # type: ignore[arg-type]
 
 
 def test_more_than_epsilon_8_needs_the_officers_explicit_word() -> None:

@@ -283,11 +283,11 @@ def test_no_hostile_sum_stops_the_reader() -> None:
     assert list(history.faults) == [4, 5, 6]
 
 
-def test_a_campaign_dearer_than_any_ledger_holds_does_not_stop_the_reader() -> None:
+def test_charges_beyond_what_any_ledger_holds_do_not_stop_the_reader() -> None:
     huge: Campaign = campaign(
         release=joint_laplace(epsilon=10**6, classes=2, bottleneck_dimension=2, radius=1),
         micro_epsilon_per_record=10**12,
-        cap=1000,
+        cap=1,
     )
     lax = policy(max_micro_epsilon_per_record=10**12, lifetime_micro_epsilon=10**12, accept_epsilon_above_8=True)
     entries: list[LedgerEntry] = [
@@ -295,9 +295,10 @@ def test_a_campaign_dearer_than_any_ledger_holds_does_not_stop_the_reader() -> N
         signed_policy(lax),
         signed_approval(approval(huge, lax)),
         charge(huge, 3, 10**12),
+        charge(campaign(name="unknown"), 3, 10**12),
     ]
     history = read(entries, strict=False, known=(huge,))
-    assert list(history.faults) == [4]
+    assert list(history.faults) == [5]
     assert history.bound == PrivacyLoss(MAX_MICRO_EPSILON)
 
 
