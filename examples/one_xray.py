@@ -76,5 +76,7 @@ def main(file: Path, folder: Path, opened: ExitStack) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m examples.one_xray FILE   (a chest X-ray as DICOM, PNG or JPEG)")
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         main(Path(sys.argv[1]), Path(temporary), stack)

@@ -160,6 +160,7 @@ class Agent:
             progress=lambda done, total: self.report(campaign, done, total),
         )
         self.site.ledger.complete(name)
+        log.info("%d records sealed for campaign %s", self.released[name].sealed, campaign.name)
         self._late.discard(name)
 
     def _encoder(self) -> Encoder:

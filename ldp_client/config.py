@@ -76,7 +76,9 @@ def read_toml(path: Path, kind: type[AnyConfig], environment: Mapping[str, str] 
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error.strerror}); create it or name another file") from error
+        raise ConfigurationError(
+            f"{path} cannot be read ({error.strerror}); create it, or name the right folder with --state"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not a TOML file: {error}") from error
     _apply_environment(data, kind, os.environ if environment is None else environment)
@@ -105,8 +107,9 @@ def _first_fault(error: ValidationError, kind: type[BaseModel]) -> str:
     if fault["type"] == "extra_forbidden":
         return f"unknown key {where}; expected one of: {', '.join(_keys(kind, sections))}"
     if fault["type"] == "missing":
-        return f"the key {where} is missing; it belongs in the file, or in the environment"
-    return f"the key {where} is wrong: {fault['msg']}"
+        return f"the key {where} is missing; expected are: {', '.join(_keys(kind, sections))}"
+    hint = ". Write it in quotes, as text, so that it is exact" if fault["type"] == "string_type" else ""
+    return f"the key {where} is wrong: {fault['msg'].removeprefix('Value error, ')}{hint}"
 
 
 def _keys(kind: type[BaseModel], sections: list[str]) -> list[str]:

@@ -52,9 +52,12 @@ def approve(site: Site, campaign: Campaign, officer: Signer, expires: str | None
     policy.check(campaign)
     plan = make_plan(campaign, policy, data_set(site, campaign), site.ledger)
     try:
-        last = datetime.date.fromisoformat(expires or campaign.ends).isoformat()
+        wanted = datetime.date.fromisoformat(expires or campaign.ends)
     except ValueError as error:
         raise ConfigurationError(f"an approval expires on a day such as 2027-12-31; found {expires!r}") from error
+    last = min(wanted, datetime.date.fromisoformat(campaign.ends)).isoformat()
+    if last < datetime.datetime.now(datetime.UTC).date().isoformat():
+        raise ConfigurationError(f"campaign {campaign.name} or the approval would have ended on {last} already")
     approval = Approval(
         site=site.ledger.genesis.site,
         ledger_id=site.ledger.genesis.ledger_id,

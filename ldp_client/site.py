@@ -59,7 +59,7 @@ class Site:
         except OSError as error:
             raise ConfigurationError(
                 f"no centre is pinned: {path} cannot be read ({error.strerror}). "
-                "Copy the centre's centre.json there after comparing its fingerprint by telephone"
+                "Run `ldp-client site pin FILE --fingerprint ...` with what the centre reads out by telephone"
             ) from error
         except FormatError as error:
             raise ConfigurationError(f"{path} is not the centre's card as the centre wrote it: {error}") from error

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ldp_client.errors import ExchangeError
+from ldp_client.errors import ExchangeError, WaitingError
 from server.centre import Centre
 from server.certificates import TLS_FOLDER, CertificateFiles, create_authority, issue_server_certificate
 from server.config import ExchangeSection, initialise
@@ -103,7 +105,8 @@ def serving(config_path: Path, centre: Centre) -> Iterator[Service]:
     """SuperLink and edge run during the block.
 
     Raises:
-        ExchangeError: one of them does not come up; the message names its log.
+        WaitingError: another service runs for this centre.
+        ExchangeError: a port is taken, or one of them does not come up; the message names its log.
     """
     folder, exchange = config_path.parent, centre.config.exchange
     tls = folder / TLS_FOLDER
@@ -122,5 +125,33 @@ def serving(config_path: Path, centre: Centre) -> Iterator[Service]:
         superlink=superlink.address,
         authority=authority,
     )
-    with superlink_running(superlink), edge_running(edge, superlink.folder):
-        yield Service(config_path, centre, superlink)
+    with _alone(folder):
+        for key, host, port in (
+            ("port", exchange.host, exchange.port),
+            ("superlink_port", "127.0.0.1", superlink.port),
+        ):
+            _check_free(key, host, port)
+        with superlink_running(superlink), edge_running(edge, superlink.folder):
+            yield Service(config_path, centre, superlink)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / "serve.lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WaitingError("this centre is served already, by another process; stop that one first") from error
+        yield
+
+
+def _check_free(key: str, host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ExchangeError(
+                f"{host}:{port} cannot be listened on ({error.strerror}); "
+                f"stop what uses it, or set another [exchange] {key} in server.toml"
+            ) from error

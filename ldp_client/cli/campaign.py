@@ -91,8 +91,10 @@ def plan(which: Which, state: State = HERE, output: Output = Format.TABLE) -> No
     """What it would cost here, and which files are set aside (then it ends with code 8). Free: nothing is drawn."""
     with _site(state) as (site, offered):
         campaign = choose(offered, which)
+        policy = policy_in_force(site)
+        policy.check(campaign)
         held = data_set(site, campaign)
-        made = make_plan(campaign, policy_in_force(site), held, site.ledger)
+        made = make_plan(campaign, policy, held, site.ledger)
     if output is Format.JSON:
         show([{**made.model_dump(), "set_aside": set_aside_rows(held)}], output)
     else:
@@ -118,7 +120,8 @@ def approve(
         say(
             [
                 *lines(made, campaign),
-                f"approved until {expires or campaign.ends}; the agent releases when the centre has witnessed",
+                f"approved until {min(expires or campaign.ends, campaign.ends)}; "
+                "the agent releases when the centre has witnessed",
             ]
         )
 

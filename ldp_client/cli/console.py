@@ -35,12 +35,21 @@ def show(rows: Sequence[Mapping[str, Any]], output: Format, title: str | None = 
     if output is Format.JSON:
         typer.echo(json.dumps([dict(row) for row in rows], indent=2))
         return
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    widths = [max(len(str(row[name])) for row in (*rows, {name: name})) for name in rows[0]] if rows else []
+    if sys.stdout.isatty() and sum(widths) + 3 * len(widths) + 1 > console.width:
+        # Columns that break inside words are read by nobody.
+        for row in rows:
+            say([*(f"{name.replace('_', ' ')}: {value}" for name, value in row.items()), ""])
+        return
     table = Table(title=title, title_justify="left")
     for name in rows[0] if rows else ("nothing to show",):
         table.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    if not sys.stdout.isatty():
+        console.width = max(console.width, sum(widths) + 3 * len(widths) + 1)
+    console.print(table)
 
 
 def say(text: str | Iterable[str]) -> None:

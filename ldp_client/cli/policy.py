@@ -60,11 +60,21 @@ def sign(
     except ValidationError as error:
         fault = error.errors(include_input=False)[0]
         key = ".".join(str(part) for part in fault["loc"]) or "policy"
-        raise ConfigurationError(f"{file}: the key [policy] {key} is wrong: {fault['msg']}") from None
+        raise ConfigurationError(
+            f"{file}: the key [policy] {key} is wrong: {fault['msg'].removeprefix('Value error, ')}"
+        ) from None
     finally:
         site.close()
-    say(f"policy {policy.serial} is in force")
-    if PrivacyLoss(policy.max_micro_epsilon_per_record) > WARN_ABOVE:
+    most = PrivacyLoss(policy.max_micro_epsilon_per_record)
+    say(
+        [
+            f"policy {policy.serial} is in force: at most epsilon {most} per record "
+            f"and {policy.lifetime_budget} per unit ever; units: {', '.join(policy.units)}; "
+            f"{len(policy.encoders)} encoders",
+            "approvals given under an earlier policy no longer hold: approve their campaigns again",
+        ]
+    )
+    if most > WARN_ABOVE:
         say(f"warning: more than epsilon {WARN_ABOVE} per record says a lot about one X-ray; read docs/privacy.md, 5")
 
 

@@ -33,7 +33,7 @@ def init(
     say(
         [
             f"site {site} created in {state}",
-            f"next: edit {state / 'agent.toml'}, then `ldp-client site pin centre.json`",
+            f"next: edit {state / 'agent.toml'}, then `ldp-client site pin centre.json --fingerprint ...`",
         ]
     )
 
@@ -41,12 +41,14 @@ def init(
 @app.command()
 def pin(
     card: Annotated[Path, typer.Argument(help="The centre's centre.json.")],
-    fingerprint_shown: Annotated[
-        str | None, typer.Option("--fingerprint", help="What the centre read out by telephone; compared if given.")
-    ] = None,
+    fingerprint_shown: Annotated[str, typer.Option("--fingerprint", help="What the centre read out by telephone.")],
     state: State = HERE,
 ) -> None:
-    """Trust one centre. Compare the fingerprint by telephone and give it with --fingerprint."""
+    """Trust one centre, whose fingerprint somebody there read out to you by telephone."""
+    if not (state / "agent.toml").exists():
+        raise ConfigurationError(
+            f"there is no site in {state}; run `ldp-client site init` first, or name its folder with --state"
+        )
     try:
         body = card.read_bytes()
         centre = parse(CentreCard, body)
@@ -55,7 +57,7 @@ def pin(
     except FormatError as error:
         raise ConfigurationError(f"{card} is not a centre's card: {error}") from error
     found = fingerprint(bytes.fromhex(centre.signing_key))
-    if fingerprint_shown is not None and fingerprint_shown.strip().lower() != found:
+    if fingerprint_shown.strip().lower().replace("-", "").replace(" ", "") != found.replace("-", ""):
         raise ConfigurationError(
             f"the card's fingerprint is {found}, not {fingerprint_shown}; do not pin it, ask the centre for its card"
         )
@@ -75,8 +77,14 @@ def enrol(
     """Write the signed introduction that the centre's administrator enters with `ldp-server site enrol`."""
     site = open_site(state)
     try:
-        out.write_bytes(enrolment(site, node_key.read_text(errors="replace").strip()))
+        introduction = enrolment(site, node_key.read_text(errors="replace").strip())
+        with out.open("xb") as file:
+            file.write(introduction)
         say(f"wrote {out}; site key fingerprint {fingerprint(site.signer.public_key)}")
+    except FileExistsError as error:
+        raise ConfigurationError(
+            f"{out} exists already and is not overwritten; name another file with --out"
+        ) from error
     except OSError as error:
         raise ConfigurationError(f"{error.filename} cannot be used ({error.strerror})") from error
     finally:

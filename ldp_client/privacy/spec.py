@@ -148,6 +148,8 @@ def joint_laplace(
         exact_epsilon, exact_radius, exact_grid = (exact_fraction(value) for value in (epsilon, radius, grid))
     except ValueError as error:
         raise ParameterError(f"epsilon, radius and grid must be exact numbers: each {error}") from error
+    if classes < 2:
+        raise ParameterError(f"a release needs at least 2 labels; found {classes}")
     if exact_epsilon <= 0:
         raise ParameterError(f"epsilon must be positive; found {exact_epsilon}. Without noise there is no release")
     if exact_grid <= 0 or exact_radius < exact_grid:

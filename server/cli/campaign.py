@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from ldp_client.errors import ConfigurationError
 from ldp_client.flow.installed import open_bundle
 from ldp_client.privacy.meaning import in_words
 from ldp_client.privacy.spec import joint_laplace
-from ldp_client.wire.campaign import Campaign, Unit, campaign_id
+from ldp_client.wire.campaign import WARN_ABOVE, Campaign, Unit, campaign_id
 from server.centre import close_campaign
 from server.centre import publish as publish_campaign
 from server.cli.opened import HERE, State, opened
@@ -82,9 +83,13 @@ def publish(
 ) -> None:
     """Sign a campaign and offer it to every site."""
     campaign = read_campaign(file)
+    if campaign.ended(datetime.datetime.now(datetime.UTC).date()):
+        raise ConfigurationError(f"{file}: [campaign] ends: the campaign would have ended on {campaign.ends} already")
     with opened(state) as centre:
         name = publish_campaign(centre, campaign)
     say([f"published {campaign.name} ({name[:12]})", in_words(campaign.loss_per_record, "record")])
+    if campaign.loss_per_record > WARN_ABOVE:
+        say(f"warning: above epsilon {WARN_ABOVE} a record says a lot about its X-ray; sites allow 2 by default")
 
 
 @app.command("list")

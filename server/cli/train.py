@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ldp_client.cli.console import say
+from ldp_client.errors import ConfigurationError
 from ldp_client.wire.campaign import campaign_id
 from ldp_client.wire.canonical import canonical_bytes
 from server.cli.opened import HERE, State, opened
@@ -28,7 +29,12 @@ def learn(
         campaign = centre.find_campaign(which)
         payloads = [record.payload for record in records_of(connection, campaign_id(campaign))]
     trained = train(TrainingSet.from_payloads(campaign, payloads))
-    out.write_bytes(canonical_bytes(trained.classifier))
+    try:
+        out.write_bytes(canonical_bytes(trained.classifier))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{out} cannot be written ({error.strerror}); name a file in a folder that exists"
+        ) from error
     say(
         f"learnt from {trained.classifier.records} records; the noise alone moves each coordinate of their mean by "
         f"{trained.noise_error:.4f} (one standard deviation); wrote {out}"

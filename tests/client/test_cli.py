@@ -119,6 +119,11 @@ def test_unknown_key_names_file_key_and_what_was_expected(ldp: Terminal) -> None
 # --- site
 
 
+def pin(card: Path, shown: str) -> tuple[str | Path, ...]:
+    """`site pin` with what the centre read out."""
+    return "site", "pin", card, "--fingerprint", shown
+
+
 def test_site_is_made_pinned_and_introduced(ldp: Terminal, tmp_path: Path) -> None:
     ldp.state = tmp_path / "south"
     name = 'St. "Ö" \\ Klinik'
@@ -133,7 +138,7 @@ def test_site_is_made_pinned_and_introduced(ldp: Terminal, tmp_path: Path) -> No
     shown = fingerprint(CENTRE.public_key)
     assert ldp("site", "pin", tmp_path / "card.json", "--fingerprint", shown.upper()) == 0
     assert ldp.out == f"pinned Centre, fingerprint {shown}\n"
-    assert ldp("site", "pin", tmp_path / "card.json") == 0
+    assert ldp("site", "pin", tmp_path / "card.json", "--fingerprint", shown.replace("-", "")) == 0
 
     (tmp_path / "node.pub").write_text("ecdsa-sha2-nistp384 AAAA\n")
     assert ldp("site", "enrol", "--node-key", tmp_path / "node.pub", "--out", tmp_path / "south.enrolment") == 0
@@ -174,9 +179,9 @@ def test_centre_with_another_fingerprint_is_not_pinned(ldp: Terminal) -> None:
     other = canonical_bytes(CentreCard(name="Other", signing_key="0" * 64, sealing_key="1" * 64))
     (ldp.state / "other.json").write_bytes(other)
     ldp.refused(2, "not aaaa-bbbb; do not pin it", "site", "pin", card, "--fingerprint", "aaaa-bbbb")
-    ldp.refused(2, "another centre is pinned already", "site", "pin", ldp.state / "other.json")
-    ldp.refused(2, "is not a centre's card", "site", "pin", ldp.state / "agent.toml")
-    ldp.refused(2, "cannot be read (No such file or directory)", "site", "pin", ldp.state / "nothing.json")
+    ldp.refused(2, "another centre is pinned already", *pin(ldp.state / "other.json", fingerprint(b"\0" * 32)))
+    ldp.refused(2, "is not a centre's card", *pin(ldp.state / "agent.toml", "x"))
+    ldp.refused(2, "cannot be read (No such file or directory)", *pin(ldp.state / "nothing.json", "x"))
     for private in (ldp.state / "keys" / "site.key", ldp.state / "agent.toml"):
         text = "a node's public key is one line that begins with ecdsa-sha2-nistp384; found something else"
         ldp.refused(2, text, "site", "enrol", "--node-key", private, "--out", "x")
@@ -201,7 +206,10 @@ POLICY = '[policy]\nserial = 2\nencoders = ["{}"]\nlifetime_epsilon = "{}"\n'
 def test_policy_is_signed_and_shown(ldp: Terminal) -> None:
     Path("policy.toml").write_text(POLICY.format("e" * 64, "7.5") + 'max_epsilon_per_record = "5"\n')
     assert ldp("policy", "sign", "policy.toml", "--officer-key", "officer.key") == 0
-    assert ldp.out.startswith("policy 2 is in force\nwarning: more than epsilon 4 per record")
+    assert ldp.out.startswith(
+        "policy 2 is in force: at most epsilon 5 per record and 7.5 per unit ever; units: patient"
+    )
+    assert "approve their campaigns again\nwarning: more than epsilon 4 per record" in ldp.out
     assert ldp("policy", "show", "--format", "json") == 0
     assert json.loads(ldp.out) == [
         {
@@ -392,7 +400,7 @@ def test_before_any_campaign_or_policy_the_exit_code_says_wait(ldp: Terminal, tm
     ldp.state = tmp_path / "south"
     ldp("site", "init", "--id", "south", "--name", "South", "--officer-key", OFFICER.public_key.hex())
     ldp.refused(2, "no centre is pinned", "campaign", "list")
-    ldp("site", "pin", card)
+    assert ldp(*pin(card, fingerprint(CENTRE.public_key))) == 0
     ldp.refused(5, "no campaign has been offered to this site yet", "campaign", "show", "pneumonia")
     ldp.refused(5, "no policy is in force", "policy", "show")
     assert ldp("campaign", "list") == 0
@@ -471,7 +479,7 @@ def test_site_from_its_first_key_to_a_verified_ledger(ldp: Terminal, tmp_path: P
     card = ldp.state / "centre.json"
     ldp.state = tmp_path / "south"
     ldp("site", "init", "--id", "north", "--name", "South", "--officer-key", OFFICER.public_key.hex())
-    ldp("site", "pin", card)
+    assert ldp(*pin(card, fingerprint(CENTRE.public_key))) == 0
     images, labels = pictures(8)
     write_xrays(ldp.state / "xrays", images, labels, [f"{index}.png" for index in range(8)])
     encoder = read_card(shipped()).digest

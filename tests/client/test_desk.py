@@ -110,7 +110,7 @@ def test_campaign_stays_offered_when_the_inbox_forgets_it(world: World) -> None:
 
 def test_site_without_a_pinned_centre_says_so(world: World) -> None:
     (world.folder / "centre.json").unlink()
-    with pytest.raises(ConfigurationError, match=r"no centre is pinned: .* its fingerprint by telephone"):
+    with pytest.raises(ConfigurationError, match=r"no centre is pinned: .* site pin FILE --fingerprint"):
         world.agent().step()
 
 

@@ -8,8 +8,9 @@ import threading
 import pytest
 
 from ldp_client.agent import HOLD_SECONDS
-from ldp_client.errors import PolicyRefusedError, WaitingError
+from ldp_client.errors import ConfigurationError, PolicyRefusedError, WaitingError
 from ldp_client.ledger.store import ChargeRequest, SiteLedger
+from ldp_client.officer import approve
 from ldp_client.privacy.laplace import DiscreteLaplace
 from ldp_client.privacy.loss import NOTHING
 from ldp_client.privacy.spec import joint_laplace
@@ -18,7 +19,7 @@ from ldp_client.site import data_set
 from ldp_client.submission import make_batches
 from ldp_client.wire.exchange import SiteCode
 from tests.client.test_agent import add_xray
-from tests.client.world import TODAY, MakeWorld, MeanEncoder, Stream, World, configure, make_campaign
+from tests.client.world import OFFICER, TODAY, MakeWorld, MeanEncoder, Stream, World, configure, make_campaign
 
 PATIENTS = make_campaign(unit="patient", cap=2)
 DAY = TODAY.isoformat()
@@ -237,3 +238,21 @@ def test_receipt_behind_a_gap_does_not_count_until_the_gap_is_closed(world: Worl
     world.offer(second)
     agent.step()
     assert world.site.ledger.acknowledged() == headers[2].last
+
+
+# --- days that are over
+
+
+def test_campaign_that_has_ended_is_not_approved(new_world: MakeWorld) -> None:
+    world = new_world(make_campaign(ends="2020-12-31"), count=1)
+    world.offer()
+    with pytest.raises(ConfigurationError, match="campaign pneumonia or the approval would have ended on 2020-12-31"):
+        approve(world.site, world.campaign, OFFICER)
+    assert not world.site.ledger.has_approval(world.name)
+
+
+def test_approval_ends_with_its_campaign_at_the_latest(world: World) -> None:
+    approve(world.site, world.campaign, OFFICER, "2999-12-31")
+    assert world.site.ledger.standing_approval(world.campaign, DAY).approval.expires == world.campaign.ends
+    with pytest.raises(ConfigurationError, match="expires on a day such as 2027-12-31; found 'soon'"):
+        approve(world.site, world.campaign, OFFICER, "soon")
