@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from ldp_client.cli.main import main
-from ldp_client.errors import BudgetExceededError
 from ldp_client.flow.encoder import read_card, shipped
 from ldp_client.ledger.store import ChargeRequest
 from ldp_client.privacy.spec import joint_laplace
@@ -413,13 +412,19 @@ def test_campaign_that_the_policy_forbids_ends_with_three(ldp: Terminal, world: 
     assert ldp("campaign", "list", "--format", "json") == 0
     which = str(campaign_id(world.campaign))[:12]
     ldp.refused(3, "the campaign asks epsilon 5", "campaign", "approve", which, "--officer-key", "officer.key")
+    ldp.refused(3, "the campaign asks epsilon 5", "campaign", "plan", which)
     assert ldp("campaign", "show", which) == 0
     assert "warning: above epsilon 4 a record says a lot" in ldp.out
     assert "policy: the campaign asks epsilon 5 per record; the policy allows 2" in ldp.out
 
 
-def test_no_command_ends_with_four_since_units_are_left_out_one_by_one() -> None:
-    assert BudgetExceededError("patient", "2", "0").exit_code == 4
+def test_campaign_that_the_lifetime_budget_no_longer_holds_ends_with_four(ldp: Terminal, world: World) -> None:
+    world.set_policy(serial=2, lifetime_micro_epsilon=3_000_000)
+    world.release()
+    world.campaigns.append(make_campaign(name="second"))
+    world.offer()
+    text = "asks epsilon 2 of a unit (image) that has 1 left; after the campaigns charged before"
+    ldp.refused(4, text, "campaign", "approve", "second", "--officer-key", "officer.key")
 
 
 # --- budget and ledger
