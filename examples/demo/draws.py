@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from examples.demo import hospitals
 from examples.demo.hospitals import LABELS, Country
@@ -38,6 +41,21 @@ def auc(vectors: NDArray[np.integer], test: NDArray[np.float64], labels: NDArray
     return float(roc_auc_score(labels, test @ vectors.mean(axis=0)))
 
 
+def readout(encoder: Encoder, country: Country) -> float:
+    """AUC of a logistic regression on the whole log-scale map of clean X-rays: what k numbers leave behind."""
+
+    def maps(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        tensors = [encoder.prepare(image, inverted=False, window=None, bits=8) for image in images]
+        return np.concatenate(
+            [encoder.log_scale_map(torch.stack(tensors[at : at + 128])) for at in range(0, len(tensors), 128)]
+        )
+
+    images = np.concatenate([hospital.images for hospital in country.hospitals])
+    labels = np.concatenate([hospital.labels for hospital in country.hospitals])
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(maps(images), labels)
+    return float(roc_auc_score(country.test_labels, model.decision_function(maps(country.test_images))))
+
+
 def measure(country: Country, draws: int) -> None:
     """Print one line for each epsilon."""
     encoder = open_bundle(country.encoder, Path())
@@ -45,6 +63,7 @@ def measure(country: Country, draws: int) -> None:
     labels = np.concatenate([hospital.labels for hospital in country.hospitals])
     test, source = outputs(encoder, country.test_images), SystemSource()
     print(f"{country.description}: {len(private)} records, {len(test)} test images, {draws} draws")
+    print(f"all numbers of the log-scale map, logistic regression, no noise: AUC {readout(encoder, country):.4f}")
     for epsilon in EPSILONS:
         spec: JointLaplaceSpec = joint_laplace(
             epsilon=epsilon, classes=len(LABELS), bottleneck_dimension=encoder.dimension, radius=1

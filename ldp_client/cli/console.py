@@ -74,12 +74,6 @@ def choose(campaigns: Sequence[Campaign], wanted: str) -> Campaign:
     return fits[0]
 
 
-def run(program: str, app: Any) -> None:
-    """Run a typer command; a refusal is one sentence on standard error and its exit code."""
-    with refusals(program):
-        app()
-
-
 @contextmanager
 def refusals(program: str) -> Any:
     """Turn an LdpError into a sentence and its exit code."""

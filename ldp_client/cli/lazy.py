@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import click
 import typer.core
@@ -34,7 +34,3 @@ class LazyGroup(typer.core.TyperGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(self.nouns.items()))
-
-
-def describe(*args: Any) -> None:
-    """A group's callback: the nouns do the work."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ldp_client.errors import BudgetExceededError
-from ldp_client.privacy.loss import NOTHING, PrivacyLoss
+from ldp_client.privacy.loss import PrivacyLoss
 
 
 def odometer(losses: Iterable[PrivacyLoss]) -> PrivacyLoss:
@@ -42,7 +42,4 @@ class PrivacyFilter:
 
 def bound_per_unit(bounds: Iterable[PrivacyLoss]) -> PrivacyLoss:
     """The most that any one unit can have spent over several campaigns: the sum of cap * epsilon."""
-    total = NOTHING
-    for bound in bounds:
-        total = total + bound
-    return total
+    return odometer(bounds)

@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from ldp_client.errors import ChainError
 from ldp_client.wire.canonical import Digest, MicroEpsilon, Position, SiteId, Wire, canonical_bytes, parse, raw_digest
 
 ZERO = "0" * 64
@@ -109,18 +108,6 @@ def walk(ledger_id: str, first: int, previous: str, bodies: Iterable[bytes]) -> 
         previous = link(ledger_id, sequence, previous, body)
         heads.append(previous)
     return heads
-
-
-def check_continues(sequence: int, head: str, first: int, previous: str) -> None:
-    """Return if entries from `first` on, after `previous`, continue a ledger that stands at (sequence, head).
-
-    Raises:
-        ChainError: they leave a gap, overlap, or follow another history.
-    """
-    if first != sequence + 1:
-        raise ChainError(f"the ledger stands at entry {sequence}; found a batch that begins at {first}")
-    if previous != head:
-        raise ChainError(f"the batch follows another entry {sequence} than the one that is known")
 
 
 def subject_commitment(unit_key: bytes, salt: bytes) -> str:

@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from site_story import LEDGER, OTHER_LEDGER, beginning, campaign, charge, seal
 
-from ldp_client.errors import ChainError, FormatError
+from ldp_client.errors import FormatError
 from ldp_client.wire.chain import (
     MAX_ENTRY_BYTES,
     ZERO,
     Abandon,
     PolicyEntry,
-    check_continues,
     entry_body,
     link,
     parse_entry,
@@ -65,28 +64,6 @@ def test_leaving_out_exchanging_or_doubling_an_entry_changes_the_head() -> None:
         assert HEADS[-1] not in walk(LEDGER, 1, ZERO, bodies)
     assert HEADS[-1] not in walk(OTHER_LEDGER, 1, ZERO, BODIES)
     assert HEADS[-1] not in walk(LEDGER, 2, ZERO, BODIES)
-
-
-def test_entries_that_follow_on_are_accepted() -> None:
-    check_continues(0, ZERO, 1, ZERO)
-    check_continues(5, HEADS[4], 6, HEADS[4])
-
-
-@pytest.mark.parametrize("first", [7, 100])
-def test_a_gap_is_refused(first: int) -> None:
-    with pytest.raises(ChainError, match=f"the ledger stands at entry 5; found a batch that begins at {first}"):
-        check_continues(5, HEADS[4], first, HEADS[4])
-
-
-@pytest.mark.parametrize("first", [5, 1])
-def test_an_overlap_is_refused(first: int) -> None:
-    with pytest.raises(ChainError, match=f"the ledger stands at entry 5; found a batch that begins at {first}"):
-        check_continues(5, HEADS[4], first, HEADS[4])
-
-
-def test_another_history_is_refused() -> None:
-    with pytest.raises(ChainError, match="the batch follows another entry 5 than the one that is known"):
-        check_continues(5, HEADS[4], 6, HEADS[3])
 
 
 def test_an_entry_has_a_size() -> None:
