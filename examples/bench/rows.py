@@ -1,7 +1,7 @@
 """A figure beside its peer's, as every benchmark here reports it: one row, the ratio in it.
 
-Rows: {name, size, unit, better, ours, theirs, ratio, target, met}. The ratio is ours / theirs where higher is better and
-theirs / ours where lower is better, so a larger ratio is always the better one. Where the target is a fixed figure,
+Rows: {name, size, unit, better, ours, theirs, ratio, target, met}. The ratio is ours / theirs where higher is better,
+and theirs / ours where lower is better, so a larger ratio is always the better one. Where the target is a fixed figure,
 `theirs` is that figure and the target is 1.
 """
 
