@@ -83,8 +83,9 @@ def digest(label: str, *parts: bytes) -> str:
 
 def raw_digest(label: str, *parts: bytes) -> bytes:
     """As `digest`, 32 bytes."""
-    state = hashlib.sha256()
-    for part in (label.encode(), *parts):
-        state.update(len(part).to_bytes(8, "big"))
-        state.update(part)
-    return state.digest()
+    return hashlib.sha256(framed(label.encode()) + b"".join(map(framed, parts))).digest()
+
+
+def framed(part: bytes) -> bytes:
+    """A part of a digest: its length in 8 bytes, big-endian, and itself."""
+    return len(part).to_bytes(8, "big") + part
