@@ -209,8 +209,25 @@ def extend(
     connection.execute(
         update(tables.sites)
         .where(tables.sites.c.site == site)
-        .values(sequence=first + len(entries) - 1, head=heads[-1])
+        .values(sequence=first + len(entries) - 1, head=heads[-1], **_sums(connection, account))
     )
+
+
+def _sums(connection: Connection, account: Account) -> dict[str, int | str]:
+    """What the site's row says of its budget, so that a question about it reads one row and no entry."""
+    columns = tables.campaigns.c
+    charged = connection.execute(
+        select(columns.micro_epsilon_per_record, columns.unit).where(columns.campaign.in_(sorted(account.totals)))
+    ).all()
+    policy = account.policies[max(account.policies)] if account.policies else None
+    # With one campaign that protects images only, nothing is promised about a patient.
+    units = {row.unit for row in charged} or set(policy.units if policy is not None else ("patient",))
+    return {
+        "per_record": max((row.micro_epsilon_per_record for row in charged), default=0),
+        "spent": account.bound,
+        "agreed": 0 if policy is None else policy.lifetime_micro_epsilon,
+        "unit": "image" if "image" in units else "patient",
+    }
 
 
 def _write_totals(connection: Connection, account: Account) -> None:
