@@ -134,16 +134,34 @@ def parse_entry(body: bytes) -> LedgerEntry:
     """
     found = _SEAL.fullmatch(body)
     if found is not None and int(found[1]) <= MAX_INTEGER:
-        return Seal.model_construct(charge=int(found[1]), record=found[2].decode())
+        return Seal(charge=int(found[1]), record=found[2].decode())
     found = _CHARGE.fullmatch(body)
     if found is not None and int(found[1]) <= MAX_INTEGER and int(found[3]) <= MAX_MICRO_EPSILON:
-        return Charge.model_construct(
+        return Charge(
             subject=found[4].decode(),
             campaign=found[2].decode(),
             approval=int(found[1]),
             micro_epsilon=int(found[3]),
         )
     return parse(_AnyEntry, body, limit=MAX_ENTRY_BYTES).entry
+
+
+_OF_32 = (32).to_bytes(8, "big")
+
+
+def charge_terms(body: bytes) -> tuple[str, int, int] | None:
+    """(campaign, approval, millionths of epsilon) of a body that has the shape of a Charge; None of any other.
+
+    For a reader of millions, who has accepted the same terms before: an entry is not made.
+    """
+    found = _CHARGE.fullmatch(body)
+    return None if found is None else (found[2].decode(), int(found[1]), int(found[3]))
+
+
+def sealed_charge(body: bytes) -> int | None:
+    """The charge that is used by a body that has the shape of a Seal; None of any other."""
+    found = _SEAL.fullmatch(body)
+    return None if found is None else int(found[1])
 
 
 @lru_cache(maxsize=64)
@@ -155,7 +173,12 @@ def _link_prefix(ledger_id: str) -> bytes:
 def link(ledger_id: str, sequence: int, previous: str, body: bytes) -> str:
     """The chain's head after one more entry, in hex: digest("ldp-glow/entry", ledger id, n, h(n-1), body)."""
     return hashlib.sha256(
-        _link_prefix(ledger_id) + sequence.to_bytes(8, "big") + framed(bytes.fromhex(previous)) + framed(body)
+        _link_prefix(ledger_id)
+        + sequence.to_bytes(8, "big")
+        + _OF_32
+        + bytes.fromhex(previous)
+        + len(body).to_bytes(8, "big")
+        + body
     ).hexdigest()
 
 

@@ -116,6 +116,9 @@ def _use_sqlite_safely(engine: Engine) -> None:
             # INSERT OR REPLACE deletes without asking the triggers that forbid it, unless told so.
             "recursive_triggers = ON",
             f"busy_timeout = {LOCK_SECONDS * 1000}",
+            # 64 MiB of pages, and a write-ahead log of 32 MiB, so that a page is copied once for many batches.
+            "cache_size = -65536",
+            "wal_autocheckpoint = 8000",
         ):
             dbapi_connection.execute(f"PRAGMA {pragma}")
 
