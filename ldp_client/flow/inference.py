@@ -83,12 +83,13 @@ class FrozenGlow:
     def __init__(self, flow: Glow, hidden: torch.dtype | None = None) -> None:
         self.flow = flow
         self.levels: list[tuple[Level, list[FrozenStep]]] = []
-        with torch.inference_mode():
+        with torch.no_grad():
             for i, level in enumerate(flow.typed_levels()):
                 side = flow.shape.size >> (i + 1)
                 dtype = hidden or flow.top.mean.dtype
                 self.levels.append((level, [FrozenStep(step, side, dtype) for step in level.typed_steps()]))
 
+    @torch.no_grad()
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Images (B, C, size, size) to the latents by level, the finest first, and the log-determinant (B,)."""
         self.flow.require_shape(x)
@@ -108,6 +109,7 @@ class FrozenGlow:
         z, top_ladj = self.flow.top(h)
         return [*latents, z], ladj + top_ladj
 
+    @torch.no_grad()
     def log_scale_map(self, x: Tensor) -> Tensor:
         """What `Glow.log_scale_map` returns, (B, L * K * 16). The priors do not enter it."""
         self.flow.require_shape(x)
