@@ -14,7 +14,7 @@ and once more in backward, since the half that it reads is the half that it leav
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, cast
 
@@ -26,6 +26,9 @@ from torch.nn import functional
 from ldp_client.errors import ParameterError
 from ldp_client.flow.glow import Glow, Level, normal_log_density
 from ldp_client.flow.layers import LOG_SCALE_BOUND, Coupling
+
+BLOCK = 2048
+"""Positions at a time in `frugal`: at width 64 half a megabyte, a core's share of the cache."""
 
 
 class Mode(StrEnum):
@@ -91,24 +94,66 @@ class _Network(NamedTuple):
         taps = w3.flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2)
         return cls(w1.flatten(1), b1, w2.flatten(1), b2, taps, b3)
 
-    def forward(self, kept: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Kept half (C/2, H, W, B) to shift and raw log s (C, H, W, B), and what `backward` needs."""
-        patches = gather(kept.to(self.first.dtype))  # (9 C/2, N)
-        # One position a row: N is often a power of two, and columns that far apart share one place in the cache.
-        h1 = torch.addmm(self.first_bias, patches.T, self.first.T).relu_()  # (N, width)
-        h2 = torch.addmm(self.second_bias, h1, self.second.T).relu_()
-        out = spread((self.last @ h2.T).to(kept.dtype), kept.shape[1:]).add_(self.last_bias[:, None, None, None])
-        return out, [patches, h1, h2]
+    def forward(self, kept: Tensor, hidden: _Hidden | None = None) -> tuple[Tensor, _Saved]:
+        """Kept half (C/2, H, W, B) to shift and raw log s (C, H, W, B), and what `backward` needs.
 
-    def backward(self, grad: Tensor, saved: list[Tensor]) -> tuple[Tensor, _Network]:
+        With `hidden`, hidden values go there a block of positions at a time; where it holds one block only, they are
+        not kept, and `backward` is out of the question. Without, they are new.
+        """
+        patches = gather(kept.to(self.first.dtype))  # (9 C/2, N)
+        count = patches.shape[1]
+        # One position a row: N is often a power of two, and columns that far apart share one place in the cache.
+        hidden = hidden or _Hidden.new(count, self.first, rows=count)
+        products = patches.new_empty(len(self.last), count)  # (9 C, N)
+        for some, h1, h2 in hidden.blocks(count):
+            torch.addmm(self.first_bias, patches[:, some].T, self.first.T, out=h1).relu_()
+            torch.addmm(self.second_bias, h1, self.second.T, out=h2).relu_()
+            torch.mm(self.last, h2.T, out=products[:, some])
+        out = spread(products.to(kept.dtype), kept.shape[1:]).add_(self.last_bias[:, None, None, None])
+        return out, _Saved(patches, hidden)
+
+    def backward(self, grad: Tensor, saved: _Saved) -> tuple[Tensor, _Network]:
         """Gradients for the kept half and for the weights."""
-        patches, h1, h2 = saved
+        patches, hidden = saved
         g = gather(grad.to(self.first.dtype))  # (9 C, N)
-        g2 = _through_relu(g.T @ self.last, h2)  # (N, width)
-        g1 = _through_relu(g2 @ self.second, h1)
-        grad_kept = spread((self.first.T @ g1.T).to(grad.dtype), grad.shape[1:])
-        bias = grad.sum((1, 2, 3)).to(self.last_bias.dtype)
-        return grad_kept, _Network(g1.T @ patches.T, g1.sum(0), g2.T @ h1, g2.sum(0), g @ h2, bias)
+        grad_patches = torch.empty_like(patches)
+        sums = [torch.zeros_like(weight) for weight in self[:5]]
+        for some, h1, h2 in hidden.blocks(patches.shape[1]):
+            g2 = _through_relu(g[:, some].T @ self.last, h2)  # (rows, width)
+            g1 = _through_relu(g2 @ self.second, h1)
+            torch.mm(self.first.T, g1.T, out=grad_patches[:, some])
+            parts = (g1.T @ patches[:, some].T, g1.sum(0), g2.T @ h1, g2.sum(0), g[:, some] @ h2)
+            sums = [total.add_(part) for total, part in zip(sums, parts, strict=True)]
+        grad_kept = spread(grad_patches.to(grad.dtype), grad.shape[1:])
+        return grad_kept, _Network._make([*sums, grad.sum((1, 2, 3)).to(self.last_bias.dtype)])
+
+
+class _Hidden(NamedTuple):
+    """Room for both hidden layers, (positions, width) each, and how many positions are computed at a time."""
+
+    first: Tensor
+    second: Tensor
+    rows: int
+
+    @classmethod
+    def new(cls, positions: int, weight: Tensor, rows: int = BLOCK) -> _Hidden:
+        """Room for so many positions, of a network with this first weight."""
+        width = len(weight)
+        return cls(weight.new_empty(positions, width), weight.new_empty(positions, width), rows)
+
+    def blocks(self, count: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Which positions, and where their hidden values stand; all in one place where there is room for one block."""
+        for start in range(0, count, self.rows):
+            length = min(self.rows, count - start)
+            place = slice(start, start + length) if len(self.first) >= count else slice(length)
+            yield slice(start, start + length), self.first[place], self.second[place]
+
+
+class _Saved(NamedTuple):
+    """What a network's backward needs of its forward."""
+
+    patches: Tensor
+    hidden: _Hidden
 
 
 def gather(x: Tensor) -> Tensor:
@@ -158,17 +203,17 @@ class _Step(NamedTuple):
     shift: Tensor
     network: _Network
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, _Coupled]:
+    def forward(self, x: Tensor, hidden: _Hidden | None = None) -> tuple[Tensor, Tensor, _Coupled]:
         """(C, H, W, B) to y, the coupling's ladj (B,), and what `backward` needs besides x and y."""
         y = torch.addmm(self.shift[:, None], self.matrix, x.flatten(1)).view_as(x)
         y1, y2 = y.chunk(2)
-        coupled = self.couple(y1)
+        coupled = self.couple(y1, hidden)
         y2.add_(coupled.shift).mul_(coupled.scale)  # in place, as a part of y
         return y, LOG_SCALE_BOUND * coupled.tanh.sum((0, 1, 2)), coupled
 
-    def couple(self, kept: Tensor) -> _Coupled:
+    def couple(self, kept: Tensor, hidden: _Hidden | None = None) -> _Coupled:
         """What the coupling does to the other half: y2 = (x2 + shift) scale, with scale = exp(b tanh(raw / b))."""
-        parameters, saved = self.network.forward(kept)
+        parameters, saved = self.network.forward(kept, hidden)
         shift, raw = parameters.chunk(2)
         tanh = raw.div_(LOG_SCALE_BOUND).tanh_()
         return _Coupled(shift, tanh, (LOG_SCALE_BOUND * tanh).exp_(), saved)
@@ -195,12 +240,12 @@ class _Step(NamedTuple):
 
 
 class _Coupled(NamedTuple):
-    """What a coupling's network said, each (C/2, H, W, B), and its hidden values."""
+    """What a coupling's network said, each (C/2, H, W, B), and what its backward needs."""
 
     shift: Tensor
     tanh: Tensor
     scale: Tensor
-    saved: list[Tensor]
+    saved: _Saved
 
 
 class _Stored(torch.autograd.Function):
@@ -210,7 +255,8 @@ class _Stored(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, matrix: Tensor, shift: Tensor, *network: Tensor) -> tuple[Tensor, Tensor]:
         y, ladj, coupled = _Step(matrix, shift, _Network(*network)).forward(x)
         # The shift was used up: backward needs y, not x2.
-        ctx.save_for_backward(x, y, coupled.tanh, coupled.scale, *coupled.saved, matrix, shift, *network)
+        patches, (h1, h2, _) = coupled.saved
+        ctx.save_for_backward(x, y, coupled.tanh, coupled.scale, patches, h1, h2, matrix, shift, *network)
         return y, ladj
 
     @staticmethod
@@ -218,7 +264,7 @@ class _Stored(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, grad_ladj: Tensor) -> tuple[Tensor, ...]:
         x, y, tanh, scale, patches, h1, h2, matrix, shift, *network = ctx.saved_tensors
         step = _Step(matrix, shift, _Network(*network))
-        coupled = _Coupled(shift, tanh, scale, [patches, h1, h2])
+        coupled = _Coupled(shift, tanh, scale, _Saved(patches, _Hidden(h1, h2, len(h1))))
         grad_x, grad_matrix, grad_shift, grad_network = step.backward(x, y, coupled, grad, grad_ladj)
         return grad_x, grad_matrix, grad_shift, *grad_network
 
@@ -228,9 +274,9 @@ class _Inverted(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrices: Tensor, shifts: Tensor, *flat: Tensor) -> tuple[Tensor, Tensor]:
-        y, ladj = x, x.new_zeros(x.shape[3])
+        y, ladj, block = x, x.new_zeros(x.shape[3]), _Hidden.new(BLOCK, flat[0])
         for step in _steps(matrices, shifts, flat):
-            y, step_ladj, _ = step.forward(y)
+            y, step_ladj, _ = step.forward(y, block)
             ladj += step_ladj
         ctx.save_for_backward(y, matrices, shifts, *flat)
         return y, ladj
@@ -241,12 +287,16 @@ class _Inverted(torch.autograd.Function):
         y, matrices, shifts, *flat = ctx.saved_tensors
         inverses = torch.linalg.inv(matrices.double()).to(matrices.dtype)
         grad_matrices, grad_shifts = torch.empty_like(matrices), torch.empty_like(shifts)
-        grad_networks: list[Tensor] = []
+        # Room for everything that stays, before the walk: small tensors kept between large ones that come and go would
+        # scatter over the memory, which would grow with every step.
+        grad_networks = [torch.empty_like(tensor) for tensor in flat]
+        hidden = _Hidden.new(y[0].numel(), flat[0])
         for k, step in reversed(list(enumerate(_steps(matrices, shifts, flat)))):
-            coupled = step.couple(y.chunk(2)[0])
+            coupled = step.couple(y.chunk(2)[0], hidden)
             x = step.unmix(y, coupled, inverses[k])
             grad, grad_matrices[k], grad_shifts[k], network = step.backward(x, y, coupled, grad, grad_ladj)
-            grad_networks = [*network, *grad_networks]
+            for room, part in zip(grad_networks[k * len(network) :], network, strict=False):
+                room.copy_(part)
             y = x
         return grad, grad_matrices, grad_shifts, *grad_networks
 
