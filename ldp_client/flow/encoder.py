@@ -24,6 +24,7 @@ from torch import Tensor
 from ldp_client.errors import EncoderError, FormatError, ParameterError
 from ldp_client.flow.bottleneck import KINDS, Bottleneck
 from ldp_client.flow.glow import Glow, Shape
+from ldp_client.flow.inference import FrozenGlow
 from ldp_client.flow.preprocess import prepare
 from ldp_client.wire.canonical import Digest, Wire, canonical_bytes, parse
 
@@ -87,6 +88,7 @@ class Encoder:
     def __init__(self, card: EncoderCard, flow: Glow, bottleneck: Bottleneck) -> None:
         self.card = card
         self.flow = flow.eval().requires_grad_(False)
+        self.frozen = FrozenGlow(self.flow)
         self.bottleneck = bottleneck
 
     @classmethod
@@ -197,13 +199,13 @@ class Encoder:
         if not len(images):
             return np.empty((0, self.card.shape.map_dimension))
         with torch.inference_mode():
-            maps = [self.flow.log_scale_map(part).double().numpy() for part in torch.split(images, BATCH)]
+            maps = [self.frozen.log_scale_map(part).double().numpy() for part in torch.split(images, BATCH)]
         return np.concatenate(maps)
 
     def latents(self, images: Tensor) -> list[Tensor]:
         """Prepared images (B, 1, size, size) to the latents by level, the finest first, N(0, 1) on public X-rays."""
         with torch.inference_mode():
-            parts = [self.flow.encode(part)[0] for part in torch.split(images, BATCH)]
+            parts = [self.frozen.encode(part)[0] for part in torch.split(images, BATCH)]
         return [torch.cat(level) for level in zip(*parts, strict=True)]
 
     def decode(self, latents: list[Tensor]) -> Tensor:
