@@ -10,9 +10,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ldp_client.privacy.clipping import clip, to_grid
-from ldp_client.privacy.labels import joint_vector
-from ldp_client.privacy.laplace import DiscreteLaplace
+from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.noise import SystemSource
 from ldp_client.privacy.release_spec import joint_laplace
 from ldp_client.wire.campaign import Approval, Campaign, Policy, campaign_id, policy_id
@@ -41,7 +39,7 @@ from ldp_client.wire.exchange import (
     SiteState,
     sealed_digest,
 )
-from ldp_client.wire.record import pack, record_digest
+from ldp_client.wire.record import codebook_seed, pack, record_digest
 from ldp_client.wire.signing import SigningKey, seal
 
 ENCODER = "e" * 64
@@ -65,12 +63,12 @@ def a_campaign(name: str = "pneumonia", **changes: Any) -> Campaign:
     return Campaign(**{**given, **changes})
 
 
-def noised(campaign: Campaign) -> bytes:
+def noised(campaign: Campaign, site: str = "st-anne", charge: int = 4) -> bytes:
     """The record of one drawn X-ray."""
-    spec, source = campaign.release, SystemSource()
-    outputs = np.random.default_rng(3).normal(size=(1, spec.bottleneck_dimension))
-    vector = to_grid(joint_vector(outputs, np.array([1]), spec.classes), spec.laplace.grid)
-    return pack(DiscreteLaplace(spec.laplace)(clip(vector, spec.laplace.clip), source))[0]
+    spec = campaign.release
+    outputs = np.random.default_rng(3).normal(size=(1, spec.input_dimension))
+    seed = codebook_seed(campaign_id(campaign), site, charge)
+    return pack(draw(spec, prepare(spec, outputs, np.array([1])), [seed], SystemSource()))[0]
 
 
 @dataclass
@@ -171,7 +169,7 @@ class Hospital:
         )
 
     def seal(self, campaign: Campaign, charge: int, payload: bytes | None = None) -> int:
-        record = noised(campaign) if payload is None else payload
+        record = noised(campaign, self.site, charge) if payload is None else payload
         sequence = self.append(Seal(charge=charge, record=record_digest(campaign_id(campaign), charge, record)))
         self.payloads.append(Payload(seal=sequence, record=record))
         return sequence
