@@ -49,7 +49,7 @@ def test_all_records_of_a_release_have_one_length_whatever_they_hold() -> None:
 def test_only_what_a_mechanism_noised_can_be_packed() -> None:
     with pytest.raises(ParameterError, match="only what a mechanism noised can be packed; found ndarray"):
         pack(np.zeros((1, 4), dtype=np.int64))  # type: ignore[arg-type]
-    with pytest.raises(ParameterError, match="only Noised vectors can be packed; found Clipped"):
+    with pytest.raises(ParameterError, match="only what a mechanism noised can be packed; found Clipped"):
         pack(clip(np.zeros((1, 4), dtype=np.int64), RELEASE.laplace.clip))  # type: ignore[arg-type]
 
 
