@@ -91,10 +91,31 @@ def clip(steps: NDArray[np.int64], rule: Clip) -> Clipped:
         return Clipped(np.clip(bounded, -rule.bound_steps, rule.bound_steps), rule)
     if isinstance(rule, DirectionClip):
         return Clipped(_directions(bounded, rule.radius_steps), rule)
-    norm = l1_norm(bounded)[:, None]
+    return Clipped(_into_ball(bounded, np.full(len(bounded), rule.radius_steps)), rule)
+
+
+def clip_beside(steps: NDArray[np.int64], kept: NDArray[np.bool_], rule: L1Clip) -> Clipped:
+    """As `clip`, but the `kept` of the d coordinates stay as they are and the others get what they leave of the ball.
+
+    Where they alone have no room in it, all are shrunk: the bound holds first.
+
+    Raises:
+        ParameterError: as `clip`.
+    """
+    if steps.dtype != np.int64:
+        raise ParameterError(f"clipping takes the int64 steps that to_grid returns; found {steps.dtype}")
+    bounded = np.clip(steps, -MAX_STEPS, MAX_STEPS)
+    room = np.maximum(rule.radius_steps - l1_norm(bounded[:, kept]), 0)
+    bounded[:, ~kept] = _into_ball(bounded[:, ~kept], room)
+    return clip(bounded, rule)
+
+
+def _into_ball(steps: NDArray[np.int64], radii: NDArray[np.int64]) -> NDArray[np.int64]:
+    norm, radius = l1_norm(steps)[:, None], radii[:, None]
     # |k| <= 2^31 - 1 and R <= 2^31 - 1: the product fits an int64.
-    shrunk = np.sign(bounded) * (np.abs(bounded) * rule.radius_steps // np.maximum(norm, 1))
-    return Clipped(np.where(norm > rule.radius_steps, shrunk, bounded), rule)
+    shrunk = np.sign(steps) * (np.abs(steps) * radius // np.maximum(norm, 1))
+    within: NDArray[np.int64] = np.where(norm > radius, shrunk, steps)
+    return within
 
 
 def _directions(steps: NDArray[np.int64], radius: int) -> NDArray[np.int64]:

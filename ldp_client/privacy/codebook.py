@@ -102,6 +102,8 @@ class Codebook:
             )
         if len(seeds) != len(value.steps):
             raise ParameterError(f"{len(value.steps)} records need as many seeds; found {len(seeds)}")
+        if any(len(seed) != SEED_BYTES for seed in seeds):
+            raise ParameterError(f"a codebook's seed has {SEED_BYTES} bytes; found another length")
         near = nearest(self.spec, value.steps, seeds)  # (N, M)
         count, outside = self.spec.subset, self.spec.codewords - self.spec.subset
         inside = coins(self.spec.threshold, len(near), source)

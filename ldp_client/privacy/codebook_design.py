@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ldp_client.privacy.spec import CodebookSpec
+from ldp_client.privacy.spec import CodebookSpec, advantage
 
 DEFAULT_CODEWORDS = 1024
 """Within 5 % of the error of PrivUnit for dimensions of 8 to 64 and epsilon up to 8; 10 bits a record."""
@@ -34,15 +34,14 @@ def nearness(dimension: int, codewords: int, subset: int) -> float:
     """
     if dimension == 1:
         return 1.0  # the two codewords are -1 and +1
-    edge, density, share = _cap(dimension)
+    edge, mass, share = _cap(dimension)
     shape_a, shape_b = subset, codewords - subset
     constant = math.lgamma(codewords) - math.lgamma(shape_a) - math.lgamma(shape_b)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_beta = constant + _power(share, shape_a - 1) + _power(1 - share, shape_b - 1)
-    weight = np.exp(log_beta) * density  # of the edge's angle
-    moment = (1 - edge**2) ** ((dimension - 1) / 2)
-    step = math.pi / _NODES
-    over_the_cap = float(np.sum(weight * moment) * step) * _normaliser(dimension) / (dimension - 1)
+    weight = np.exp(log_beta) * mass  # of the edge's angle
+    moment = edge ** (dimension - 1)
+    over_the_cap = float(np.sum(weight * moment)) * _normaliser(dimension) / (dimension - 1)
     return codewords / subset * over_the_cap
 
 
@@ -53,7 +52,8 @@ def mean_length(dimension: int, codewords: int, subset: int, probability: float)
 
 def decode_constant(spec: CodebookSpec) -> float:
     """m of a spec, with the probability that its threshold stands for."""
-    return mean_length(spec.dimension, spec.codewords, spec.subset, spec.threshold / 2**64)
+    likelier = float(advantage(spec.codewords, spec.subset, spec.threshold))
+    return nearness(spec.dimension, spec.codewords, spec.subset) * likelier
 
 
 @lru_cache(maxsize=256)
@@ -82,13 +82,17 @@ def _normaliser(dimension: int) -> float:
 
 @lru_cache(maxsize=64)
 def _cap(dimension: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Over angles in (0, pi): cosine, density of the angle, and the share of the sphere inside it."""
-    angle = (np.arange(_NODES) + 0.5) * (math.pi / _NODES)
-    density = _normaliser(dimension) * np.sin(angle) ** (dimension - 2)
+    """Over cells of angles in (0, pi): sine of the angle, mass of the cell, and the share of the sphere inside it.
+
+    With angle = pi x - sin(2 pi x) / 2, cells are small near the pole, where the nearest of many codewords lie.
+    """
+    place = (np.arange(_NODES) + 0.5) / _NODES
+    sine = np.sin(math.pi * place - np.sin(2 * math.pi * place) / 2)
+    width = math.pi * (1 - np.cos(2 * math.pi * place)) / _NODES
+    mass = _normaliser(dimension) * sine ** (dimension - 2) * width
     # The middle of each cell: half of its own mass and all before it.
-    mass = density * (math.pi / _NODES)
     share = np.cumsum(mass) - mass / 2
-    return np.cos(angle), density, np.clip(share, 0.0, 1.0)
+    return sine, mass, np.clip(share, 0.0, 1.0)
 
 
 def _power(base: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
-from ldp_client.privacy.clipping import Clipped, clip, to_grid
+from ldp_client.privacy.clipping import Clipped, clip, clip_beside, to_grid
 from ldp_client.privacy.codebook import Codebook, NoisedIndices
 from ldp_client.privacy.labels import joint_vector, unit_features, with_constant
 from ldp_client.privacy.laplace import DiscreteLaplace, Noised
 from ldp_client.privacy.noise import ByteSource
 from ldp_client.privacy.randomized_response import Labels, NoisedLabels, RandomizedResponse
 from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, LatentSpec, ReleaseSpec
+from ldp_client.privacy.spec import L1Clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +72,13 @@ def prepare(release: ReleaseSpec, outputs: NDArray[np.floating], labels: NDArray
         return clip(to_grid(joint, rule.grid), rule)
     laplace = release.laplace
     if isinstance(release, JointLaplaceSpec):
-        if release.constant is not None:
-            radius = laplace.clip.largest_steps * laplace.grid
-            outputs = with_constant(outputs, float(release.constant), float(radius))
-        joint = joint_vector(outputs, labels, release.classes, release.label_code)
-        return clip(to_grid(joint, laplace.grid), laplace.clip)
+        if release.constant is None or not isinstance(laplace.clip, L1Clip):
+            joint = joint_vector(outputs, labels, release.classes, release.label_code)
+            return clip(to_grid(joint, laplace.grid), laplace.clip)
+        features = with_constant(outputs, float(release.constant))
+        joint = joint_vector(features, labels, release.classes, release.label_code)
+        constants = np.arange(release.joint_dimension) % release.features == 0
+        return clip_beside(to_grid(joint, laplace.grid), constants, laplace.clip)
     return ClippedPair(clip(to_grid(outputs, laplace.grid), laplace.clip), Labels(labels, release.classes))
 
 

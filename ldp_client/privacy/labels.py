@@ -67,28 +67,26 @@ def joint_vector(
     return joint
 
 
-def with_constant(outputs: NDArray[np.floating], constant: float, radius: float) -> NDArray[np.float64]:
-    """(constant, z), z shrunk to an L1 norm of at most radius - constant: (N, k) to (N, k + 1).
-
-    So the later clip to the radius leaves the constant as it is, and its noisy mean tells the labels' shares.
-    """
+def with_constant(outputs: NDArray[np.floating], constant: float) -> NDArray[np.float64]:
+    """(constant, z): (N, k) to (N, k + 1). `clipping.clip_beside` keeps the constant, so its mean tells the shares."""
     finite = _finite(outputs)
-    room = radius - constant
-    shrink = np.minimum(1.0, room / np.maximum(np.sum(np.abs(finite), axis=1, keepdims=True), room))
-    return np.concatenate([np.full((len(finite), 1), constant), finite * shrink], axis=1)
+    return np.concatenate([np.full((len(finite), 1), constant), finite], axis=1)
 
 
 def unit_features(outputs: NDArray[np.floating], constant: float | None) -> NDArray[np.float64]:
     """z / |z|, or (c, sqrt(1 - c^2) z / |z|) with a constant: (N, k) to (N, k) or (N, k + 1), rows of norm 1.
 
-    A zero vector points nowhere and stays zero.
+    A zero vector points nowhere and becomes the first unit vector, so that a constant beside it keeps its share.
     """
     finite = _finite(outputs)
-    norm = np.sqrt(np.sum(finite * finite, axis=1, keepdims=True))
-    unit = finite / np.where(norm > 0, norm, 1.0)
+    # Over the largest first: squares of tiny numbers would vanish.
+    largest = np.max(np.abs(finite), axis=1, keepdims=True, initial=0.0)
+    finite = finite / np.where(largest > 0, largest, 1.0)
+    finite[largest[:, 0] == 0, :1] = 1.0
+    unit: NDArray[np.float64] = finite / np.sqrt(np.sum(finite * finite, axis=1, keepdims=True))
     if constant is None:
         return unit
-    return np.concatenate([np.full((len(unit), 1), constant), np.sqrt(1 - constant**2) * unit], axis=1)
+    return with_constant(np.sqrt(1 - constant**2) * unit, constant)
 
 
 def _finite(outputs: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -32,10 +32,8 @@ def _at_most(value: float) -> str:
 def in_words(loss: PrivacyLoss, unit: str) -> str:
     """Two sentences for `campaign show`, the plan and the report; every ceiling is rounded up.
 
-        >>> from ldp_client.privacy.loss import PrivacyLoss
-    from ldp_client.privacy.release_spec import JointCodebookSpec, JointLaplaceSpec, ReleaseSpec
-        >>> print(in_words(PrivacyLoss.of(2), "record"))  # doctest: +ELLIPSIS
-        At epsilon 2 per record, one yes/no fact is guessed right at best 88.1 % of the time instead of 50 %...
+    >>> print(in_words(PrivacyLoss.of(2), "record"))  # doctest: +ELLIPSIS
+    At epsilon 2 per record, one yes/no fact is guessed right at best 88.1 % of the time instead of 50 %...
     """
     return (
         f"At epsilon {loss} per {unit}, one yes/no fact is guessed right at best {_at_most(100 * best_guess(loss))} % "

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
 from ldp_client.privacy.noise import ByteSource, coins, uniform_below
-from ldp_client.privacy.spec import RandomizedResponseSpec
+from ldp_client.privacy.spec import RandomizedResponseSpec, advantage
 
 _DRAWN = object()
 
@@ -82,8 +82,7 @@ class RandomizedResponse:
 
 def decode(labels: NDArray[np.int64], spec: RandomizedResponseSpec) -> NDArray[np.float64]:
     """Unbiased estimate of each label's indicator: ([y = j] - q) / (p - q). Shape (N, K), rows of sum 1."""
-    keep = spec.threshold / 2**64
-    other = (1 - keep) / (spec.classes - 1)
+    other = (2**64 - spec.threshold) / (2**64 * (spec.classes - 1))
     said = labels[:, None] == np.arange(spec.classes)
-    estimate: NDArray[np.float64] = (said - other) / (keep - other)
+    estimate: NDArray[np.float64] = (said - other) / float(advantage(spec.classes, 1, spec.threshold))
     return estimate

@@ -22,6 +22,8 @@ MAX_CLASSES = 256
 MAX_CODEWORDS = 2**16
 # Codewords are made anew for every record: M d coordinates each time.
 MAX_CODEBOOK_DIMENSION = 2**12
+# All of them are held at once, in 64 bits: a record that does not fit the memory would be paid for and never drawn.
+MAX_CODEBOOK_COORDINATES = 2**24
 MAX_BINS = 2**12
 # A direction's coordinates are counted in this many steps at most; squares, sums and scores then fit an int64.
 MAX_DIRECTION_STEPS = 2**14
@@ -193,6 +195,11 @@ class CodebookSpec(Spec):
             raise ValueError(
                 f"a subset of {self.subset} of {self.codewords} codewords leaves none outside; take more codewords"
             )
+        if self.codewords * self.dimension > MAX_CODEBOOK_COORDINATES:
+            raise ValueError(
+                f"{self.codewords} codewords of {self.dimension} coordinates are more than "
+                f"{MAX_CODEBOOK_COORDINATES} numbers for each record; take fewer codewords"
+            )
         if self.dimension == 1 and (self.codewords, self.subset) != (2, 1):
             raise ValueError(
                 f"a direction of one dimension is a sign: 2 codewords and a subset of 1, "
@@ -242,11 +249,19 @@ def _likelier(outputs: int, chosen: int, threshold: int) -> Fraction:
 
 
 def _require_informative(what: str, outputs: int, chosen: int, threshold: int) -> None:
-    if _likelier(outputs, chosen, threshold) < 1:
+    if _likelier(outputs, chosen, threshold) <= 1:
         raise ValueError(
             f"{what} that says one of {chosen} of {outputs} with probability {threshold} / 2^64 makes the true answer "
-            "the less likely one; raise the threshold"
+            "no likelier than the others: nothing could be learnt from it; raise the threshold"
         )
+
+
+def advantage(outputs: int, chosen: int, threshold: int) -> Fraction:
+    """p - (1-p) s / (M-s): how much likelier the chosen outputs are than as many of the others.
+
+    Exact, because near 0 a float would lose all of it, and every estimate is divided by it.
+    """
+    return Fraction(threshold * outputs - 2**64 * chosen, 2**64 * (outputs - chosen))
 
 
 def threshold_for(epsilon: Fraction, outputs: int, chosen: int) -> int:
@@ -257,6 +272,8 @@ def threshold_for(epsilon: Fraction, outputs: int, chosen: int) -> int:
     """
     if epsilon <= 0:
         raise ParameterError(f"epsilon must be positive; found {epsilon}. Without noise there is no release")
+    # Beyond 64 every p rounds to 1 - 2^-64, and the digits that e^eps has would fill the memory.
+    epsilon = min(epsilon, Fraction(64))
     with decimal.localcontext() as context:
         # Digits for the 64 bits, for what a large epsilon leaves of 1 - p, and to spare.
         context.prec = 60 + int(epsilon) // 2

@@ -343,7 +343,7 @@ def test_the_threshold_is_the_largest_that_epsilon_allows(epsilon: Fraction, out
     [
         ({"subset": 64}, "a subset of 64 of 64 codewords leaves none outside"),
         ({"subset": 70}, "a subset of 70 of 64 codewords leaves none outside"),
-        ({"threshold": 2**60}, "makes the true answer the less likely one"),
+        ({"threshold": 2**60}, "makes the true answer no likelier than the others"),
         ({"threshold": 0}, "threshold"),
         ({"threshold": 2**64}, "threshold"),
         ({"dimension": 0}, "dimension"),
@@ -377,7 +377,7 @@ def test_only_directions_of_this_spec_are_taken() -> None:
         mechanism(other, public, SystemSource())
     with pytest.raises(ParameterError, match="1 records need as many seeds; found 2"):
         mechanism(value, public * 2, SystemSource())
-    with pytest.raises(ParameterError, match="a codebook's seed has 32 bytes; found 31"):
+    with pytest.raises(ParameterError, match="a codebook's seed has 32 bytes; found another length"):
         mechanism(value, [bytes(31)], SystemSource())
     with pytest.raises(ParameterError, match="a codebook of 64 codewords has no codeword 64"):
         codeword(spec, public[0], 64)

@@ -123,7 +123,7 @@ def test_an_impossible_bound_is_refused(bound: int) -> None:
     [
         ({"classes": 1, "threshold": 2**63}, "classes"),
         ({"classes": 257, "threshold": 2**63}, "classes"),
-        ({"classes": 2, "threshold": 2**62}, "makes the true answer the less likely one; raise the threshold"),
+        ({"classes": 2, "threshold": 2**62}, "makes the true answer no likelier than the others"),
         ({"classes": 2, "threshold": 2**64}, "threshold"),
     ],
 )
