@@ -88,7 +88,8 @@ def attacks(engine: Engine, effort: Effort, source: ByteSource) -> Iterable[Atta
 
 def _features(drawn: Integers) -> Integers:
     side = (drawn > 0).astype(np.int64)
-    return (drawn & (2**_LOW_BITS - 1)) + (side << _LOW_BITS)
+    features: Integers = (drawn & (2**_LOW_BITS - 1)) + (side << _LOW_BITS)
+    return features
 
 
 def _learnt(first: Integers, second: Integers) -> NDArray[np.bool_]:

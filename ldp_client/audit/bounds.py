@@ -1,8 +1,8 @@
 """Exact binomial bounds: how small or large a probability can be, given what was counted.
 
-Clopper and Pearson (1934): of n independent trials k succeeded. The lower bound is the p with P(Bin(n, p) >= k) = alpha;
-the true probability lies below it in at most a share alpha of all experiments, whatever it is. No normal approximation
-is made anywhere: the tails are summed term by term.
+Clopper and Pearson (1934): of n independent trials k succeeded. The lower bound is the p with P(Bin(n, p) >= k) =
+alpha; the true probability lies below it in at most a share alpha of all experiments, whatever it is. No normal
+approximation is made anywhere: the tails are summed term by term.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def upper_bound(successes: int, trials: int, alpha: float) -> float:
 
 
 def p_value(successes: int, trials: int, probability: float) -> float:
-    """Twice the smaller tail, at most 1: below alpha in at most a share alpha of all experiments with this probability."""
+    """Twice the smaller tail, at most 1: below alpha in at most a share alpha of experiments with this probability."""
     above = upper_tail(successes, trials, probability)
     below = upper_tail(trials - successes, trials, 1.0 - probability)
     return min(1.0, 2.0 * min(above, below))
@@ -84,9 +84,9 @@ def p_value(successes: int, trials: int, probability: float) -> float:
 def epsilon_lower_bound(hits: int, false_hits: int, trials: int, alpha: float) -> float:
     """How large epsilon is at least, when an event was seen `hits` times for one input and `false_hits` for another.
 
-    epsilon >= ln(P(event | one) / P(event | other)); the numerator is bounded from below and the denominator from above,
-    each at alpha / 2, so the result exceeds the true epsilon in at most a share alpha of all experiments. The event must
-    have been fixed before the trials.
+    epsilon >= ln(P(event | one) / P(event | other)); the numerator is bounded from below and the denominator from
+    above, each at alpha / 2, so the result exceeds the true epsilon in at most a share alpha of all experiments. The
+    event must have been fixed before the trials.
 
     Reference: Jagielski, Ullman, Oprea (2020), section 4.
     """

@@ -1,6 +1,6 @@
 """What is audited: the mechanisms' functions, as one value that a test or a twin can hold another version of.
 
-`INSTALLED` is the code that releases records on this machine. Nothing here changes it: a broken twin is another `Engine`.
+`INSTALLED` is the code that releases records on this machine. Nothing changes it: a broken twin is another `Engine`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from ldp_client.wire.record import Contents, pack, unpack
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+Noise = Callable[[Fraction, int, ByteSource], Integers]
+
 
 class Costed(Protocol):
     """Whatever says what it costs."""
@@ -46,7 +48,7 @@ class Costed(Protocol):
 class Engine:
     """The functions between an encoder's floats and a record. Shapes: outputs (N, k), labels (N,), steps (N, d)."""
 
-    noise: Callable[[Fraction, int, ByteSource], Integers]
+    noise: Noise
     coins: Callable[[int, int, ByteSource], NDArray[np.bool_]]
     uniform: Callable[[Integers, ByteSource], Integers]
     threshold: Callable[[Fraction, int, int], int]

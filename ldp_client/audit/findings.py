@@ -22,8 +22,8 @@ class Effort:
     codebooks: int
 
 
-FULL = Effort("full", draws=1_000_000, records=200_000, codebooks=30_000)
-QUICK = Effort("quick", draws=100_000, records=20_000, codebooks=4_000)
+FULL = Effort("full", draws=1_000_000, records=80_000, codebooks=15_000)
+QUICK = Effort("quick", draws=100_000, records=10_000, codebooks=2_000)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether samples have the distribution that the proof needs: the smallest p-value times how many were looked at."""
+    """Whether samples have the distribution that the proof needs: the smallest p-value times the number of events."""
 
     what: str
     samples: int
@@ -74,7 +74,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Attack:
-    """How often an attacker guessed which of two inputs it was. `control`: a target on which the attack must succeed."""
+    """How often an attacker guessed which of two inputs it was; on a `control` the attack must succeed."""
 
     target: str
     success: float

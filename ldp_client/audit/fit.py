@@ -103,7 +103,7 @@ def fits(engine: Engine, effort: Effort, source: ByteSource) -> Iterable[Fit]:
     yield fit_coins(engine, effort.draws, source)
     for classes in (2, 5):
         yield fit_response(engine, classes, effort.draws, source)
-    yield fit_codebook(engine, effort.records // 2, source)
+    yield fit_codebook(engine, effort.records, source)
 
 
 def chunks(total: int, size: int = 50_000) -> Iterable[int]:
