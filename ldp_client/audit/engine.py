@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.privacy.clipping import Clip, clip, to_grid
-from ldp_client.privacy.codebook import Codebook, nearest
+from ldp_client.privacy.codebook import Codebook
 from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.histogram import Histogram, count
 from ldp_client.privacy.laplace import DiscreteLaplace
@@ -56,7 +56,6 @@ class Engine:
     clipped: Callable[[Clip, Fraction, Floats], Integers]
     laplace: Callable[[DiscreteLaplaceSpec, Floats, ByteSource], Integers]
     respond: Callable[[RandomizedResponseSpec, Integers, ByteSource], Integers]
-    near: Callable[[CodebookSpec, Integers, Sequence[bytes]], NDArray[np.bool_]]
     choose: Callable[[CodebookSpec, Floats, Sequence[bytes], ByteSource], Integers]
     histogram: Callable[[HistogramSpec, Sequence[Hashable], Integers, Integers, ByteSource], Integers]
     release: Callable[[ReleaseSpec, Floats, Integers, Sequence[bytes], ByteSource], list[Contents]]
@@ -105,7 +104,6 @@ INSTALLED = Engine(
     clipped=_clipped,
     laplace=_laplace,
     respond=_respond,
-    near=nearest,
     choose=_choose,
     histogram=_histogram,
     release=_release,

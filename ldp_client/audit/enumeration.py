@@ -2,8 +2,9 @@
 
 A codebook and randomized response read one 64-bit word for their coin and one 32-bit word for their choice. Both are
 handed words from a script: the largest word that is still heads and the smallest that is tails, and every choice in
-turn. What comes out, weighted by how many words do the same, is the distribution of the mechanism that runs. The worst
-ratio of two inputs is compared with the claim as integers.
+turn. What comes out, weighted by how many words do the same, is the distribution of the mechanism that runs; one that
+reads its words in another way leaves outputs without any weight and is refused. The worst ratio of two inputs is
+compared with the claim as integers.
 """
 
 from __future__ import annotations
@@ -85,16 +86,11 @@ def codebook_bound(engine: Engine, dimension: int, codewords: int, subset: int, 
     clip = DirectionClip(radius_steps=MAX_DIRECTION_STEPS)
     spec = CodebookSpec(clip=clip, dimension=dimension, codewords=codewords, subset=subset, threshold=threshold)
     outputs = directions(dimension)
-    steps = engine.clipped(spec.clip, spec.clip.grid, outputs)
     worst: Fraction | None = Fraction(1)
     for number in range(seeds):
         seed = codebook_seed("audit", "enumeration", number)
-        near = engine.near(spec, steps, [seed] * len(steps))
-        drawn = [codebook_distribution(engine, spec, output, seed) for output in outputs]
-        worst = _worse(worst, _worst(drawn))
-        # What the near sets themselves imply, whatever way the index is then chosen.
-        sizes = [int(count) for count in near.sum(axis=1)]
-        worst = _worse(worst, _worst([_implied(row, size, spec) for row, size in zip(near, sizes, strict=True)]))
+        found = _worst([codebook_distribution(engine, spec, output, seed) for output in outputs])
+        worst = None if worst is None or found is None else max(worst, found)
     return _bound(
         f"codebook, {codewords} codewords, d = {dimension}", engine.loss(spec), PrivacyLoss.of(epsilon), worst
     )
@@ -143,13 +139,6 @@ def _weighed(said: Integers, inside: int, outside: int, threshold: int, outputs:
     return weights
 
 
-def _implied(near: Iterable[bool], size: int, spec: CodebookSpec) -> Distribution:
-    heads = Fraction(spec.threshold, size) if size else Fraction(0)
-    outside = spec.codewords - size
-    tails = Fraction(WORDS - spec.threshold, outside) if outside else Fraction(0)
-    return [heads if one else tails for one in near]
-
-
 def _worst(distributions: Sequence[Distribution]) -> Fraction | None:
     """The largest ratio of two inputs' probabilities of one output; None where one of them is 0."""
     worst = Fraction(1)
@@ -159,10 +148,6 @@ def _worst(distributions: Sequence[Distribution]) -> Fraction | None:
             return None
         worst = max(worst, high / low) if high else worst
     return worst
-
-
-def _worse(first: Fraction | None, second: Fraction | None) -> Fraction | None:
-    return None if first is None or second is None else max(first, second)
 
 
 def _bound(name: str, stated: PrivacyLoss, asked: PrivacyLoss, worst: Fraction | None) -> Bound:

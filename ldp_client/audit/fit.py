@@ -15,6 +15,7 @@ import numpy as np
 from ldp_client.audit.bounds import p_value
 from ldp_client.audit.engine import Engine, Integers
 from ldp_client.audit.findings import Effort, Fit
+from ldp_client.privacy.codebook import nearest
 from ldp_client.privacy.noise import ByteSource
 from ldp_client.privacy.release_spec import randomized_response
 from ldp_client.privacy.spec import MAX_DIRECTION_STEPS, CodebookSpec, DirectionClip, threshold_for
@@ -47,7 +48,7 @@ def fit_noise(engine: Engine, scale: Fraction, samples: int, source: ByteSource)
     # P(|Y| odd) = 2q / (1 + q)^2: a bit that is stuck moves no quantile of a wide distribution.
     q = math.exp(-1 / width)
     events.append((int(np.count_nonzero(drawn & 1)), 2 * q / (1 + q) ** 2))
-    return _fit(f"discrete Laplace noise, scale {scale}", samples, events)
+    return _fit(f"discrete Laplace noise, scale {float(scale):.8g}", samples, events)
 
 
 def fit_coins(engine: Engine, samples: int, source: ByteSource) -> Fit:
@@ -84,7 +85,7 @@ def fit_codebook(engine: Engine, samples: int, source: ByteSource) -> Fit:
     )
     seed = bytes(range(32))
     direction = np.array([[0.8, -0.6]])
-    near = engine.near(spec, engine.clipped(spec.clip, spec.clip.grid, direction), [seed])[0]
+    near = nearest(spec, engine.clipped(spec.clip, spec.clip.grid, direction), [seed])[0]
     counts = np.zeros(spec.codewords, dtype=np.int64)
     for size in chunks(samples):
         indices = engine.choose(spec, np.repeat(direction, size, axis=0), [seed] * size, source)

@@ -16,7 +16,7 @@ from ldp_client.audit.fit import fits
 from ldp_client.audit.releases import release_cases
 from ldp_client.audit.sensitivity import clip_bounds, stated_bounds
 from ldp_client.audit.trials import Trial, trials
-from ldp_client.errors import ParameterError
+from ldp_client.errors import AuditError, ParameterError
 from ldp_client.privacy.noise import ByteSource, SystemSource
 
 
@@ -51,6 +51,19 @@ def audit(
             f"the false-alarm rate was divided among {MAX_RANDOM_CHECKS} random checks; found {found.random_checks}"
         )
     return found
+
+
+def require_sound(found: Audit) -> None:
+    """Return if everything held.
+
+    Raises:
+        AuditError: what did not.
+    """
+    if found.failures:
+        raise AuditError(
+            f"{len(found.failures)} of the audit's checks failed: {'; '.join(found.failures)}. "
+            "Release nothing with this installation; send the report to whoever maintains it"
+        )
 
 
 def _versions() -> dict[str, str]:

@@ -10,13 +10,12 @@ from collections.abc import Hashable, Sequence
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ldp_client.audit.engine import INSTALLED, Costed, Floats, Integers, Noise
 from ldp_client.privacy.clipping import Clip, clip, to_grid
 from ldp_client.privacy.codebook import nearest
 from ldp_client.privacy.loss import PrivacyLoss
-from ldp_client.privacy.noise import ByteSource, discrete_laplace
+from ldp_client.privacy.noise import ByteSource, coins, discrete_laplace, uniform_below
 from ldp_client.privacy.release_spec import LatentSpec, ReleaseSpec
 from ldp_client.privacy.spec import CodebookSpec, DiscreteLaplaceSpec, HistogramSpec, threshold_for
 from ldp_client.wire.record import Contents, LabelledRecord
@@ -62,16 +61,17 @@ def float_clip(rule: Clip, grid: Fraction, outputs: Floats) -> Integers:
     radius = float(_radius(rule))
     norm = np.sum(np.abs(steps), axis=1, keepdims=True)
     scaled_down = steps * np.minimum(1.0, radius / np.maximum(norm, radius))
-    return np.rint(scaled_down).astype(np.int64)
+    rounded: Integers = np.rint(scaled_down).astype(np.int64)
+    return rounded
 
 
 def nan_survives(rule: Clip, grid: Fraction, outputs: Floats) -> Integers:
     """NaN > R is false, so a vector with a NaN is not clipped; on the grid it becomes the most negative integer."""
     radius = _radius(rule)
     with np.errstate(all="ignore"):
-        steps = np.clip(outputs / float(grid), -1e9, 1e9)
-        norm = np.sum(np.abs(steps), axis=1)
-        beyond = norm > radius
+        steps: Floats = np.clip(outputs / float(grid), -1e9, 1e9)
+        norm: Floats = np.sum(np.abs(steps), axis=1)
+        beyond = np.asarray(norm > radius)
         steps[beyond] = np.trunc(steps[beyond] * (radius / norm[beyond, None]))
         return steps.astype(np.int64)
 
@@ -79,15 +79,20 @@ def nan_survives(rule: Clip, grid: Fraction, outputs: Floats) -> Integers:
 def sixteen_bits(rule: Clip, grid: Fraction, outputs: Floats) -> Integers:
     """Magnitudes are summed after `abs` of int16, which leaves -32768 negative: the norm looks small."""
     steps = np.clip(to_grid(outputs, grid), -32768, 32767).astype(np.int16)
-    norm = np.sum(np.abs(steps), axis=1, dtype=np.int64)
+    norm: Integers = np.sum(np.abs(steps), axis=1, dtype=np.int64)
     return np.where((norm > _radius(rule))[:, None], clip(steps.astype(np.int64), rule).steps, steps.astype(np.int64))
 
 
-def one_too_many(spec: CodebookSpec, steps: Integers, seeds: Sequence[bytes]) -> NDArray[np.bool_]:
-    """s + 1 codewords are near where a tie would make them so; here, for directions that begin below 0."""
+def one_too_many(spec: CodebookSpec, outputs: Floats, seeds: Sequence[bytes], source: ByteSource) -> Integers:
+    """Ties count as near, so that s + 1 codewords are for some inputs; here, for directions that begin below 0."""
+    steps = clip(to_grid(outputs, spec.clip.grid), spec.clip).steps
     wider = spec.model_copy(update={"subset": spec.subset + 1})
-    near: NDArray[np.bool_] = np.where(steps[:, :1] < 0, nearest(wider, steps, seeds), nearest(spec, steps, seeds))
-    return near
+    near = np.where(steps[:, :1] < 0, nearest(wider, steps, seeds), nearest(spec, steps, seeds))
+    inside = coins(spec.threshold, len(steps), source)
+    rank = uniform_below(np.where(inside, spec.subset, spec.codewords - spec.subset).astype(np.int64), source)
+    # One of the s + 1 is never chosen, and where one outside is missing, nothing found means index 0.
+    chosen: Integers = np.argmax(np.cumsum(near == inside[:, None], axis=1) == rank[:, None] + 1, axis=1)
+    return chosen
 
 
 def rounded_up(epsilon: Fraction, outputs: int, chosen: int) -> int:
