@@ -18,7 +18,8 @@
     │   │   ├── CloneError                     another ledger id than the one enrolled
     │   │   ├── ForkError                      two histories under one ledger id
     │   │   └── RollbackError                  a ledger older than what the centre has seen of it
-    │   └── EncoderError                       weights or card are not a usable encoder
+    │   ├── EncoderError                       weights or card are not a usable encoder
+    │   └── AuditError                         a mechanism gives away more than it claims, or an audit is blind
     ├── ExchangeError                 exit 7   connection or authentication failed
     └── QuarantinedError              exit 8   one input was set aside; the rest goes on
 
@@ -157,6 +158,12 @@ class EncoderError(VerificationError):
     """Weights or card are not a usable encoder."""
 
     code = "encoder"
+
+
+class AuditError(VerificationError):
+    """An audit measured that a mechanism gives away more than it claims, or did not notice a bug put in on purpose."""
+
+    code = "audit"
 
 
 class ExchangeError(LdpError):

@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ldp_client.config",
         "ldp_client.spool",
         "ldp_client.verify",
+        "ldp_client.audit",
     ),
     ("ldp_client.site", "ldp_client.submission", "ldp_client.plan", "ldp_client.release", "ldp_client.permissions"),
     ("ldp_client.desk", "ldp_client.officer", "ldp_client.export", "ldp_client.preview", "ldp_client.courier"),
@@ -52,6 +53,7 @@ WITHOUT_TORCH = (
     "wire",
     "ledger",
     "verify",
+    "audit",
     "export",
     "plan",
     "officer",
@@ -60,6 +62,7 @@ WITHOUT_TORCH = (
     "desk",
     "config",
     "spool",
+    "cli.audit",
     "cli.dataset",
     "cli.ledger",
     "cli.campaign",
@@ -236,7 +239,9 @@ def test_an_auditors_laptop_needs_neither_torch_nor_flower(source: Source) -> No
         assert name.split(".")[0] not in HEAVY, f"{source.name} reaches {name} through {importer}"
 
 
-@pytest.mark.parametrize("source", each("ldp_client.privacy", "ldp_client.wire", "ldp_client.verify"), ids=by_name)
+@pytest.mark.parametrize(
+    "source", each("ldp_client.privacy", "ldp_client.wire", "ldp_client.verify", "ldp_client.audit"), ids=by_name
+)
 def test_what_an_auditor_runs_needs_the_base_install_alone(source: Source) -> None:
     base = {"numpy", "pydantic", "cryptography"}
     for name, importer in reached(source.module).items():
