@@ -1,0 +1,219 @@
+"""Which release to ask for, what it will be worth, and when a campaign cannot work: advice that costs no epsilon.
+
+Everything here follows from public numbers. How well a classifier would do *without* noise is the one number that
+nobody knows beforehand: `SCENARIOS` says it for an easy, a usual and a hard finding, and a campaign's author may say
+another. It is always printed beside the prediction that rests on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldp_client.errors import ParameterError
+from ldp_client.privacy.labels import code_dimension
+from ldp_client.privacy.prediction import Population, Prediction, predict
+from ldp_client.privacy.release_spec import (
+    DpGlowSpec,
+    ExactNumber,
+    JointCodebookSpec,
+    JointLaplaceSpec,
+    ReleaseSpec,
+    dp_glow,
+    joint_codebook,
+    joint_laplace,
+    latent,
+)
+from ldp_client.privacy.spec import MAX_CODEBOOK_DIMENSION
+
+SCENARIOS: dict[str, float] = {"hard": 0.7, "usual": 0.8, "easy": 0.9}
+"""AUC without noise, where nothing better is known: hard findings, usual ones, easy ones."""
+
+CHANCE, LITTLE, LOSS = 0.55, 0.5, 0.03
+"""An AUC below .55 is called chance; below half of what there was to learn, little; within .03 of it, nearly all."""
+
+_TIE = 0.005
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One release that could be asked for, and its name in tables."""
+
+    name: str
+    release: ReleaseSpec
+
+
+@dataclass(frozen=True)
+class Row:
+    """A candidate and what to expect of it."""
+
+    candidate: Candidate
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
+class Advice:
+    """All candidates, the best first, and the population that they were compared for."""
+
+    rows: tuple[Row, ...]
+    population: Population
+    records: int
+
+    @property
+    def recommended(self) -> Row:
+        """The one with the largest expected AUC; of those within .005 of it, the one with the fewest coordinates."""
+        best = self.rows[0].prediction.auc
+        near = [row for row in self.rows if row.prediction.auc >= best - _TIE]
+        return min(near, key=lambda row: coordinates(row.candidate.release))
+
+    def sentences(self) -> list[str]:
+        """The recommendation in words, and what cannot work."""
+        chosen = self.recommended
+        release, prediction = chosen.candidate.release, chosen.prediction
+        words = verdict(release, self.population, self.records, prediction)
+        if prediction.auc < CHANCE:
+            return [words, "no mechanism does better: gather more records, or ask for fewer coordinates"]
+        return [f"recommended: {chosen.candidate.name}", words]
+
+
+def coordinates(release: ReleaseSpec) -> int:
+    """How many noised numbers one record estimates, label included."""
+    if isinstance(release, JointLaplaceSpec | JointCodebookSpec):
+        return release.joint_dimension
+    return release.laplace.dimension + release.classes
+
+
+def candidates(
+    *, epsilon: ExactNumber, classes: int, dimension: int, latents: int | None = None
+) -> tuple[Candidate, ...]:
+    """The releases that are compared at one total epsilon.
+
+    Joint codebook and joint Laplace with each label code (`simplex`, `simplex` with a constant, `one_hot`), Laplace at
+    the radii 1, k/4 and k/2; a constant is half of the unit vector or of the radius. `latent` at the radius 1 with half
+    of epsilon for the label, and `dp_glow` where the number of latents is given.
+
+    Raises:
+        ParameterError: epsilon is not positive or not exact, or a number is out of range.
+    """
+    common = {"epsilon": epsilon, "classes": classes}
+    found = []
+    for label, code, constant in (
+        ("simplex", "simplex", None),
+        ("simplex with a constant", "simplex", Fraction(1, 2)),
+        ("one_hot", "one_hot", Fraction(1, 2)),
+    ):
+        joint = {**common, "bottleneck_dimension": dimension, "label_code": code}
+        if code_dimension(code, classes) * (dimension + 1) <= MAX_CODEBOOK_DIMENSION:
+            found.append(Candidate(f"joint codebook, {label}", joint_codebook(**joint, constant=constant)))
+        for radius in sorted(
+            {Fraction(1), max(Fraction(1), Fraction(dimension, 4)), max(Fraction(1), Fraction(dimension, 2))}
+        ):
+            whole = radius if constant is None else 2 * radius
+            named = f"joint Laplace radius {whole}, {label}"
+            release = joint_laplace(**joint, radius=whole, constant=None if constant is None else whole * constant)
+            found.append(Candidate(named, release))
+    half = {**common, "label_epsilon": _half(epsilon)}
+    found.append(Candidate("latent radius 1", latent(**half, bottleneck_dimension=dimension, radius=1)))
+    if latents is not None:
+        found.append(Candidate("dp_glow", dp_glow(**half, latents=latents)))
+    return tuple(found)
+
+
+def advise(
+    population: Population,
+    records: int,
+    *,
+    epsilon: ExactNumber,
+    dimension: int,
+    latents: int | None = None,
+    outputs: NDArray[np.floating] | None = None,
+) -> Advice:
+    """Compare all candidates for a population and an expected number of records.
+
+    `outputs` are encoder outputs (n, k) of public X-rays, as in `predict`. For `dp_glow` the assumed AUC without noise
+    is taken to be the same on the latents as on the bottleneck.
+
+    Raises:
+        ParameterError: as `candidates` and `predict`.
+
+    >>> advice = advise(Population(0.9, (0.5, 0.5)), 500, epsilon=1, dimension=1024)
+    >>> advice.sentences()[0]
+    'at epsilon 1 with 500 records and 1,024 coordinates the classifier would be at chance (AUC 0.54 expected)'
+    """
+    classes = len(population.prevalence)
+    rows = [
+        Row(
+            candidate,
+            predict(
+                candidate.release,
+                population,
+                records,
+                None if isinstance(candidate.release, DpGlowSpec) else outputs,
+            ),
+        )
+        for candidate in candidates(epsilon=epsilon, classes=classes, dimension=dimension, latents=latents)
+    ]
+    return Advice(tuple(sorted(rows, key=lambda row: -row.prediction.auc)), population, records)
+
+
+def verdict(release: ReleaseSpec, population: Population, records: int, prediction: Prediction) -> str:
+    """One sentence: what the classifier would be worth."""
+    place = (
+        f"at epsilon {release.loss} with {records:,} record{'s' if records != 1 else ''} and "
+        f"{release.input_dimension:,} coordinate{'s' if release.input_dimension != 1 else ''} the classifier would"
+    )
+    auc = prediction.auc
+    if auc < CHANCE:
+        return f"{place} be at chance (AUC {auc:.2f} expected)"
+    if auc - 0.5 < LITTLE * (population.auc - 0.5):
+        how = "learn little"
+    elif auc < population.auc - LOSS:
+        how = "work, with a loss"
+    else:
+        how = "work nearly as well as without noise"
+    return (
+        f"{place} {how}: AUC {auc:.2f} expected, above {prediction.low:.2f} nine times in ten, "
+        f"{population.auc:.2f} without noise"
+    )
+
+
+def outlook(release: ReleaseSpec, records: int, prevalence: Sequence[float] | None = None) -> list[dict[str, object]]:
+    """The prediction of one release for 1, 3 and 10 times as many records and each scenario; classes equally frequent
+    where no prevalence is given."""
+    if records < 1:
+        raise ParameterError(f"a prediction needs at least 1 record; found {records}")
+    shares = tuple(prevalence or [1 / release.classes] * release.classes)
+    rows: list[dict[str, object]] = []
+    for times in (1, 3, 10):
+        row: dict[str, object] = {"records": times * records}
+        for name, auc in SCENARIOS.items():
+            found = predict(release, Population(auc, shares), times * records)
+            row[f"{name}_{auc:g}"] = f"{found.auc:.2f}"
+        rows.append(row)
+    return rows
+
+
+def outlook_lines(release: ReleaseSpec, records: int) -> list[str]:
+    """The same in words for a site's screen, with what it rests on."""
+    lines = []
+    usual = SCENARIOS["usual"]
+    for times in (1, 3, 10):
+        population = Population(usual, (1 / release.classes,) * release.classes)
+        count = times * records
+        lines.append(verdict(release, population, count, predict(release, population, count)))
+    return [
+        *lines,
+        f"(a forecast, nothing was drawn: it supposes a classifier that reaches AUC {usual:g} without noise, and labels "
+        "equally frequent; how many records all sites give together is not known here)",
+    ]
+
+
+def _half(epsilon: ExactNumber) -> Fraction:
+    try:
+        return Fraction(epsilon) / 2
+    except (ValueError, ZeroDivisionError, TypeError) as error:
+        raise ParameterError("epsilon must be an exact number, such as 2, 0.5 or 1/3") from error
