@@ -9,7 +9,7 @@ plain PyTorch operations (no private operator, no compiler):
 - A coupling's three convolutions are three matrix products: the first gathers 3x3 neighbourhoods of the few channels
   that it reads, the last spreads its nine products to the neighbours, again on few channels. So no lane of the
   processor idles for want of output channels, and none of the padding is multiplied.
-- The hidden layers run over a few thousand positions at a time, which stay in the cache; a batch of any size needs the
+- The hidden layers run over some thousand positions at a time, which stay in the cache; a batch of any size needs the
   same scratch memory.
 - No bias is added to a hidden layer: relu(a + b) = max(a, -b) + b, and W b joins the next layer's bias. What reaches
   the output is a constant for each position (fewer neighbours at the border), computed once.
@@ -24,8 +24,8 @@ from ldp_client.flow.glow import Glow, Level, Step, average_with_mirrored, pool_
 from ldp_client.flow.layers import LOG_SCALE_BOUND
 from ldp_client.flow.training import gather, spread
 
-POSITIONS = 2048
-"""Rows of a hidden layer at a time: at width 64 half a megabyte, a core's share of the cache."""
+POSITIONS = 4096
+"""Rows of a hidden layer at a time: at width 64 a megabyte, half of it for each of two cores' caches."""
 
 
 class FrozenStep:

@@ -27,8 +27,8 @@ from ldp_client.errors import ParameterError
 from ldp_client.flow.glow import Glow, Level, normal_log_density
 from ldp_client.flow.layers import LOG_SCALE_BOUND, Coupling
 
-BLOCK = 2048
-"""Positions at a time in `frugal`: at width 64 half a megabyte, a core's share of the cache."""
+BLOCK = 8192
+"""Positions at a time in `frugal`."""
 
 
 class Mode(StrEnum):
