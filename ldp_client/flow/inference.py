@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ldp_client.flow.glow import Glow, Level, Step, average_with_mirrored, pool_log_scales
 from ldp_client.flow.layers import LOG_SCALE_BOUND
-from ldp_client.flow.training import gather, spread
+from ldp_client.flow.products import gather, spread
 
 POSITIONS = 4096
 """Rows of a hidden layer at a time: at width 64 a megabyte, half of it for each of two cores' caches."""
@@ -74,6 +74,8 @@ class FrozenStep:
 class FrozenGlow:
     """The forward direction of a trained flow.
 
+    Raises EncoderError for a flow whose ActNorms were never initialised.
+
     Args:
         flow: the flow; later changes to it are not seen.
         hidden: the type of the couplings' hidden layers. bfloat16 is faster where the processor has it and moves
@@ -85,6 +87,7 @@ class FrozenGlow:
         self.levels: list[tuple[Level, list[FrozenStep]]] = []
         with torch.no_grad():
             for i, level in enumerate(flow.typed_levels()):
+                level.require_initialised()
                 side = flow.shape.size >> (i + 1)
                 dtype = hidden or flow.top.mean.dtype
                 self.levels.append((level, [FrozenStep(step, side, dtype) for step in level.typed_steps()]))
