@@ -1,8 +1,8 @@
 """The log-likelihood that training differentiates, in three modes that agree.
 
 `plain` is the flow as `Glow` writes it. The other two keep their tensors as (C, H, W, B), where the halves of a
-coupling are slices and a row of an image is one run of memory whatever its length. ActNorm and 1x1 convolution become one
-matrix, and the couplings' networks matrix products (`flow.products`).
+coupling are slices and a row of an image is one run of memory whatever its length. ActNorm and 1x1 convolution become
+one matrix, and the couplings' networks matrix products (`flow.products`).
 
 `fast` stores what backward needs. `frugal` stores nothing inside a level: backward recovers the input of each step from
 its output, so memory hardly grows with the number of steps (the idea of Gomez et al., "The Reversible Residual
