@@ -20,7 +20,7 @@ from ldp_client.flow.glow import Glow
 from ldp_client.flow.inference import FrozenGlow
 from server.learning.batches import prepared
 from server.learning.bundle import require_new, write_bundle
-from server.learning.likelihood import maximise_likelihood
+from server.learning.likelihood import maximise_likelihood, repeatable
 from server.learning.pictures import CURVE_FILE, SAMPLES_FILE, draw_curve, draw_samples
 from server.learning.recipe import Origin, Progress, Recipe
 from server.learning.workers import Workers
@@ -73,7 +73,8 @@ def pretrain(
     flow.load_state_dict({name: tensor.cpu() for name, tensor in state.best.items()}, assign=True)
     draw_curve(state, place / CURVE_FILE)
     draw_samples(flow, recipe.content, recipe.seed, place / SAMPLES_FILE)
-    bottleneck = fit_whitened_pca(_maps(flow, torch.cat((train, validation))), recipe.dimension)
+    with repeatable(recipe.threads, workers):
+        bottleneck = fit_whitened_pca(_maps(flow, torch.cat((train, validation))), recipe.dimension)
     card = EncoderCard(
         name=origin.name,
         data_family=origin.data_family,
