@@ -99,11 +99,15 @@ def read_keys(config: ServerConfig) -> CentreKeys:
     return CentreKeys(SigningKey(read_secret(folder / _SIGNING)), SealingKey(read_secret(folder / _SEALING)))
 
 
-def initialise(folder: Path, name: str, *, exchange: ExchangeSection | None = None) -> Path:
+def initialise(
+    folder: Path, name: str, *, exchange: ExchangeSection | None = None, database_url: str | None = None
+) -> Path:
     """A new centre: keys, an empty ledger under a random id, the card that hospitals pin; the path of its server.toml.
 
+    The ledger lies in a SQLite file beside server.toml, or in an empty database behind `database_url`.
+
     Raises:
-        ConfigurationError: the folder holds a centre already, or a name that no centre can have.
+        ConfigurationError: the folder or the database holds a centre already, or a name that no centre can have.
     """
     path = folder / CONFIG_NAME
     if path.exists():
@@ -122,15 +126,18 @@ def initialise(folder: Path, name: str, *, exchange: ExchangeSection | None = No
     create_secret(folder / "keys" / _SEALING, keys.sealing.secret)
     (folder / CARD_NAME).write_bytes(canonical_bytes(card))
     listens = (exchange or ExchangeSection()).model_dump(mode="json")
-    text = tomli_w.dumps({"centre": {"name": name}, "exchange": listens})
-    database = open_database(_beside(folder.resolve(), DatabaseSection().url))
+    sections = {"centre": {"name": name}, "exchange": listens}
+    if database_url is not None:
+        sections["database"] = {"url": database_url}
+    database = open_database(_beside(folder.resolve(), database_url or DatabaseSection().url))
     try:
         with database.transaction() as connection:
             central.begin(connection, name, os.urandom(32).hex())
     finally:
         database.close()
-    # Last, so that what has a server.toml is whole.
-    path.write_text(text, encoding="utf-8")
+    # Last, so that what has a server.toml is whole. Its URL may hold a password.
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(tomli_w.dumps(sections))
     return path
 
 

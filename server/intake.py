@@ -35,7 +35,7 @@ from ldp_client.wire.chain import Genesis, LedgerEntry, Seal, parse_entry, walk
 from ldp_client.wire.document import MAX_BATCH_BYTES
 from ldp_client.wire.envelope import BATCH, OneKey, open_envelope
 from ldp_client.wire.exchange import Batch, BatchHeader, Refusal, RefusalCode, sealed_digest
-from ldp_client.wire.record import record_digest, unpack
+from ldp_client.wire.record import check_contents, codebook_seed, record_digest
 from ldp_client.wire.signing import SealingKey, Signer, unseal
 from server.store import batches, ledger, records, sites
 from server.store.database import Database
@@ -130,13 +130,13 @@ def _judge(seal: Seal, sequence: int, payloads: Sequence[bytes], account: Accoun
     policy, approval = _agreed(account, seal.charge, charge, campaign)
     _check_in_time(day, approval, campaign)
     # (7) The charge is the loss of the mechanism that made the record, recomputed from its parameters.
-    if charge.micro_epsilon != campaign.release.loss.micro_epsilon:
+    if charge.micro_epsilon != account.loss(charge.campaign):
         raise _RefusedError(RefusalCode.LOSS_MISMATCH)
     # (8) One payload, the one that was sealed, and nothing in it that the mechanism could not have drawn.
     payload = _only(payloads)
     if record_digest(charge.campaign, seal.charge, payload) != seal.record:
         raise _RefusedError(RefusalCode.RECORD_DIGEST)
-    _check_contents(payload, campaign)
+    _check_contents(payload, campaign, codebook_seed(charge.campaign, account.site.site, seal.charge))
     # (9) With this charge, no unit could have spent more than the site's own policy allows.
     if charge.bound > policy.lifetime_micro_epsilon:
         raise _RefusedError(RefusalCode.BUDGET)
@@ -235,16 +235,25 @@ def _published(account: Account, charge: Paid) -> Campaign:
 
 def _agreed(account: Account, number: int, charge: Paid, campaign: Campaign) -> tuple[Policy, Approval]:
     """The policy in force at the charge, and the approval that the charge cites, given under it and before."""
-    policy, approval = account.policy_at(number), account.approvals.get(charge.approval)
+    policy, approval = account.policy_number_at(number), account.approvals.get(charge.approval)
     if policy is None or approval is None or charge.approval >= number:
         raise _RefusedError(RefusalCode.NOT_APPROVED)
-    if (approval.campaign, approval.policy) != (charge.campaign, policy_id(policy)):
+    terms = (charge.campaign, charge.approval, policy)
+    if terms not in account.agreements:
+        account.agreements[terms] = _agree(account.policies[policy], approval, campaign, charge.campaign)
+    if not account.agreements[terms]:
         raise _RefusedError(RefusalCode.NOT_APPROVED)
+    return account.policies[policy], approval
+
+
+def _agree(policy: Policy, approval: Approval, campaign: Campaign, name: str) -> bool:
+    if (approval.campaign, approval.policy) != (name, policy_id(policy)):
+        return False
     try:
         policy.check(campaign)
-    except PolicyRefusedError as error:
-        raise _RefusedError(RefusalCode.NOT_APPROVED) from error
-    return policy, approval
+    except PolicyRefusedError:
+        return False
+    return True
 
 
 def _check_in_time(day: str, approval: Approval, campaign: Campaign) -> None:
@@ -259,8 +268,8 @@ def _only(payloads: Sequence[bytes]) -> bytes:
     return payloads[0]
 
 
-def _check_contents(payload: bytes, campaign: Campaign) -> None:
+def _check_contents(payload: bytes, campaign: Campaign, seed: bytes) -> None:
     try:
-        unpack(payload, campaign.release)
+        check_contents(payload, campaign.release, seed)
     except FormatError as error:
         raise _RefusedError(RefusalCode.CONTENTS) from error

@@ -86,14 +86,16 @@ class Service:
         self._run = start_run(self.superlink, {SERVER_CONFIG: str(self.config_path.resolve()), UNTIL_FINISHED: False})
 
 
-def create_centre(folder: Path, name: str, hosts: list[str], exchange: ExchangeSection) -> Path:
+def create_centre(
+    folder: Path, name: str, hosts: list[str], exchange: ExchangeSection, database_url: str | None = None
+) -> Path:
     """A new centre with keys, an empty ledger, TLS certificates for the edge's `hosts`; the path of its server.toml.
 
     Raises:
         ConfigurationError: the folder holds a centre already.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = initialise(folder, name, exchange=exchange)
+    path = initialise(folder, name, exchange=exchange, database_url=database_url)
     authority = create_authority(folder / TLS_FOLDER, name)
     issue_server_certificate(authority, folder / TLS_FOLDER, "edge", hosts)
     issue_server_certificate(authority, folder / TLS_FOLDER, "superlink", ["127.0.0.1", "localhost"])

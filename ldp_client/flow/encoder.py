@@ -187,6 +187,18 @@ class Encoder:
         """
         return self.bottleneck(self.log_scale_map(images))
 
+    def output(self, source: Literal["bottleneck", "latents"], images: Tensor) -> NDArray[np.float64]:
+        """What a release reads: bottleneck coordinates (B, k), or all latents (B, size^2), the finest level first."""
+        if source == "bottleneck":
+            return self.encode(images)
+        if not len(images):
+            return np.empty((0, self.output_dimension(source)))
+        return torch.cat([level.flatten(1) for level in self.latents(images)], dim=1).double().numpy()
+
+    def output_dimension(self, source: Literal["bottleneck", "latents"]) -> int:
+        """How many numbers `output` gives for each X-ray."""
+        return self.dimension if source == "bottleneck" else self.card.channels * self.size**2
+
     def log_scale_map(self, images: Tensor) -> NDArray[np.float64]:
         """Prepared images (B, 1, size, size) to the whole map the bottleneck starts from, (B, L * K * 16)."""
         if not len(images):

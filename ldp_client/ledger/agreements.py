@@ -14,6 +14,12 @@ from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import ApprovalEntry, PolicyEntry, parse_entry
 from ldp_client.wire.envelope import APPROVAL, POLICY, Keys, open_envelope
 
+# Both repeat the condition of the partial index, word for word: only then does SQLite use it.
+_POLICIES = """SELECT sequence, body FROM entries WHERE kind IN ('policy', 'approval') AND kind = 'policy'
+               ORDER BY sequence DESC LIMIT 1"""
+_APPROVALS = """SELECT sequence, body FROM entries WHERE kind IN ('policy', 'approval') AND kind = 'approval'
+                ORDER BY sequence DESC"""
+
 
 @dataclass(frozen=True)
 class StandingApproval:
@@ -33,9 +39,7 @@ class Agreements(Correspondence):
 
     def policy(self) -> tuple[int, Policy] | None:
         """The policy in force and its entry."""
-        row = self._connection.execute(
-            "SELECT sequence, body FROM entries WHERE kind = 'policy' ORDER BY sequence DESC LIMIT 1"
-        ).fetchone()
+        row = self._connection.execute(_POLICIES).fetchone()
         if row is None:
             return None
         entry = parse_entry(row[1])
@@ -62,7 +66,7 @@ class Agreements(Correspondence):
                     f"the policy has serial {policy.serial}; the one in force has {current[1].serial}. "
                     "Raise the serial: an older policy can't be put back"
                 )
-            self._append([PolicyEntry(envelope=envelope)])
+            self._append(PolicyEntry(envelope=envelope))
         return policy
 
     def file_approval(self, envelope: bytes, campaign: Campaign) -> int:
@@ -78,7 +82,7 @@ class Agreements(Correspondence):
             self._check_bound(campaign, self._check_approval(approval, campaign))
             # A new approval takes back an earlier refusal, and opens a completed campaign to late arrivals.
             connection.execute("INSERT INTO decisions (campaign, code) VALUES (?, 'approved')", (approval.campaign,))
-            return self._append([ApprovalEntry(envelope=envelope)])[0]
+            return self._append(ApprovalEntry(envelope=envelope))
 
     def _check_bound(self, campaign: Campaign, policy: Policy) -> None:
         """Return if the bounds of all campaigns charged, this one among them, fit into one unit's lifetime budget.
@@ -115,8 +119,7 @@ class Agreements(Correspondence):
 
     def _approvals(self) -> Iterator[tuple[int, Approval]]:
         """Approvals, the latest first."""
-        query = "SELECT sequence, body FROM entries WHERE kind = 'approval' ORDER BY sequence DESC"
-        for sequence, body in self._connection.execute(query).fetchall():
+        for sequence, body in self._connection.execute(_APPROVALS).fetchall():
             entry = parse_entry(body)
             if not isinstance(entry, ApprovalEntry):
                 raise ChainError(f"entry {sequence} is not the approval that its row says; verify the ledger")

@@ -8,14 +8,18 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import IO, Self
 
 from ldp_client.errors import ChainError, ConfigurationError
+from ldp_client.ledger.migrations import migrate, schema
+from ldp_client.ledger.odometer import Odometer
 from ldp_client.wire.chain import ZERO, Genesis, LedgerEntry, entry_body, link, parse_entry
 
-SCHEMA_VERSION = 1
+# 64 MiB, in units of -1 KiB: the pages that random keys land on stay in memory. SQLite's own 2 MiB hold 10,000 charges.
+CACHE = -65536
+# Pages of the write-ahead log before they are copied into the file: the same page is written once for many batches.
+CHECKPOINT_PAGES = 4000
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,21 @@ class Row:
     head: str
 
 
+@contextmanager
+def locked(lock: IO[bytes]) -> Iterator[None]:
+    """Queue writers fairly: BEGIN IMMEDIATE alone lets one process starve the others."""
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(lock, fcntl.LOCK_UN)
+
+
 class ChainFile:
     """A SQLite file with a chain of entries. Open it with `open`, make one with `create`; close it or use `with`."""
 
     def __init__(self, connection: sqlite3.Connection, lock: IO[bytes]) -> None:
-        self._connection, self._lock = connection, lock
+        self._connection, self._lock, self._odometer = connection, lock, Odometer()
         genesis = parse_entry(self._one("SELECT body FROM entries WHERE sequence = 1")[0])
         if not isinstance(genesis, Genesis):
             raise ChainError("the ledger does not begin with a genesis entry; restore it from its backup")
@@ -56,11 +70,12 @@ class ChainFile:
         if path.exists():
             raise ConfigurationError(f"{path} exists already; a ledger is never overwritten or begun anew")
         connection, lock = cls._connect(path)
-        connection.executescript(resources.files("ldp_client.ledger").joinpath("schema.sql").read_text())
+        connection.executescript("BEGIN IMMEDIATE;\n" + schema())
         body = entry_body(genesis)
         connection.execute(
             "INSERT INTO entries VALUES (1, 'genesis', ?, ?)", (body, link(genesis.ledger_id, 1, ZERO, body))
         )
+        connection.execute("COMMIT")
         return cls(connection, lock)
 
     @classmethod
@@ -82,12 +97,8 @@ class ChainFile:
                 "or give it back with `ldp-client site permissions`"
             ) from error
         try:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version != SCHEMA_VERSION:
-                raise ConfigurationError(
-                    f"the ledger has schema version {version}, this program reads {SCHEMA_VERSION}; "
-                    "install the matching version"
-                )
+            with locked(lock):
+                migrate(connection)
             return cls(connection, lock)
         except BaseException:
             connection.close()
@@ -103,6 +114,8 @@ class ChainFile:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA cache_size = {CACHE}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             # INSERT OR REPLACE deletes without asking the triggers that forbid it, unless told so.
             connection.execute("PRAGMA recursive_triggers = ON")
         except BaseException:
@@ -124,9 +137,7 @@ class ChainFile:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, durable when it returns; rollback never hides the first error."""
-        # The file lock queues writers fairly: BEGIN IMMEDIATE alone lets one process starve the others.
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        try:
+        with locked(self._lock):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -136,8 +147,6 @@ class ChainFile:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-        finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def _one(self, query: str, *parameters: object) -> tuple[bytes, ...]:
         row: tuple[bytes, ...] | None = self._connection.execute(query, parameters).fetchone()
@@ -145,17 +154,19 @@ class ChainFile:
             raise ChainError("the ledger has no such entry; restore it from its backup and verify it")
         return row
 
-    def _append(self, entries: Sequence[LedgerEntry]) -> list[int]:
-        """Chain entries to the end, inside the caller's transaction; their sequence numbers."""
+    def _append(self, entry: LedgerEntry) -> int:
+        """Chain one entry to the end, inside the caller's transaction; its sequence number."""
+        return self._chain(entry.kind, [entry_body(entry)])[0]
+
+    def _chain(self, kind: str, bodies: Sequence[bytes]) -> range:
+        """Chain entries of one kind, by their canonical bytes, inside the caller's transaction; their numbers."""
         at = self.head()
-        sequence, head, rows = at.sequence, at.head, []
-        for entry in entries:
-            body = entry_body(entry)
-            sequence += 1
+        numbers, head, rows = range(at.sequence + 1, at.sequence + 1 + len(bodies)), at.head, []
+        for sequence, body in zip(numbers, bodies, strict=True):
             head = link(self.genesis.ledger_id, sequence, head, body)
-            rows.append((sequence, entry.kind, body, head))
+            rows.append((sequence, kind, body, head))
         self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", rows)
-        return [row[0] for row in rows]
+        return numbers
 
     def head(self) -> Head:
         """Where the ledger stands."""

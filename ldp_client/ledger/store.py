@@ -11,15 +11,17 @@ What a crash leaves behind, and what a restart makes of it:
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ldp_client.errors import BudgetExceededError, WaitingError
 from ldp_client.ledger.agreements import Agreements
 from ldp_client.privacy.accountant import PrivacyFilter
-from ldp_client.privacy.loss import NOTHING, PrivacyLoss
+from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.wire.campaign import Campaign, campaign_id
-from ldp_client.wire.chain import Abandon, Charge, Seal, subject_commitment
+from ldp_client.wire.chain import Abandon, charge_body, seal_body, subject_commitment
 from ldp_client.wire.record import record_digest
 
 
@@ -69,14 +71,13 @@ class SiteLedger(Agreements):
 
     def spent(self, unit: bytes) -> PrivacyLoss:
         """The odometer of one unit: everything it was ever charged, sealed or not."""
-        # Not from the view spent_by_unit: SQLite would add up every unit to answer for one.
-        query = "SELECT coalesce(sum(micro_epsilon), 0) FROM openings WHERE unit = ?"
-        return PrivacyLoss(self._connection.execute(query, (unit,)).fetchone()[0])
+        self._odometer.follow(self._connection)
+        return PrivacyLoss(self._odometer.spent(unit))
 
     def charged_in(self, campaign: str, unit: bytes) -> int:
         """How many of a unit's X-rays this campaign has charged."""
-        query = "SELECT count(*) FROM openings WHERE campaign = ? AND unit = ?"
-        return int(self._connection.execute(query, (campaign, unit)).fetchone()[0])
+        self._odometer.follow(self._connection)
+        return self._odometer.charged_in(campaign, unit)
 
     def room(self, campaign: Campaign, unit: bytes, budget: PrivacyLoss) -> int:
         """How many more X-rays of a unit the campaign's cap and a lifetime budget hold now; `charge` decides."""
@@ -108,12 +109,12 @@ class SiteLedger(Agreements):
 
     def campaigns_charged(self) -> list[str]:
         """Campaigns that have taken anything."""
-        return [row[0] for row in self._connection.execute("SELECT DISTINCT campaign FROM openings ORDER BY campaign")]
+        return [row[0] for row in self._connection.execute("SELECT campaign FROM bounds ORDER BY campaign")]
 
     def largest_spent(self) -> PrivacyLoss:
         """The most that any unit has spent: for the officer's eyes, it does not leave the site."""
-        row = self._connection.execute("SELECT coalesce(max(micro_epsilon), 0) FROM spent_by_unit").fetchone()
-        return PrivacyLoss(row[0])
+        self._odometer.follow(self._connection)
+        return PrivacyLoss(self._odometer.largest())
 
     def charge(
         self, campaign: Campaign, requests: Sequence[ChargeRequest], today: str
@@ -134,44 +135,42 @@ class SiteLedger(Agreements):
             standing = self.standing_approval(campaign, today)
             self._check_bound(campaign, standing.policy)
             budget = PrivacyFilter(standing.policy.lifetime_budget, campaign.unit)
-            # What this call itself has admitted, by unit: the loss and the number of X-rays.
+            odometer = self._odometer
+            odometer.follow(connection)
+            # By unit, with what this call itself has admitted: the loss and the number of X-rays.
             admitted: dict[bytes, tuple[PrivacyLoss, int]] = {}
-            entries: list[Charge] = []
+            bodies: list[bytes] = []
             paying: list[ChargeRequest] = []
             for request in requests:
-                if connection.execute(
-                    "SELECT 1 FROM openings WHERE campaign = ? AND xray = ?", (name, request.xray)
-                ).fetchone():
-                    raise WaitingError(
-                        f"an X-ray is charged for campaign {campaign.name} already, by another process; "
-                        "nothing was charged. Let one agent run at a time"
-                    )
+                spent, count = admitted.get(request.unit) or (
+                    PrivacyLoss(odometer.spent(request.unit)),
+                    odometer.charged_in(name, request.unit),
+                )
                 try:
-                    here, count = admitted.get(request.unit, (NOTHING, 0))
-                    budget.admit(self.spent(request.unit) + here, loss)
-                    if self.charged_in(name, request.unit) + count >= campaign.cap:
+                    total = budget.admit(spent, loss)
+                    if count >= campaign.cap:
                         raise BudgetExceededError(campaign.unit, str(loss), "0")
                 except BudgetExceededError as refusal:
+                    # Or an X-ray that is charged already would be called one too many for its unit.
+                    if connection.execute(_DRAWN_FOR, {"campaign": name, "xray": request.xray}).fetchone():
+                        raise WaitingError(_charged_elsewhere(campaign)) from refusal
                     answers.append(refusal)
                     continue
-                admitted[request.unit] = (here + loss, count + 1)
+                admitted[request.unit] = (total, count + 1)
                 subject = subject_commitment(request.unit, request.salt)
-                entries.append(
-                    Charge(subject=subject, campaign=name, approval=standing.sequence, micro_epsilon=loss.micro_epsilon)
-                )
+                bodies.append(charge_body(subject, name, standing.sequence, loss.micro_epsilon))
                 paying.append(request)
                 answers.append(None)
             charges = [
                 OpenCharge(sequence, name, request.xray, request.unit)
-                for sequence, request in zip(self._append(entries), paying, strict=True)
+                for sequence, request in zip(self._chain("charge", bodies), paying, strict=True)
             ]
-            connection.executemany(
-                "INSERT INTO openings VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (charge.sequence, name, request.unit, request.salt, request.xray, loss.micro_epsilon)
-                    for charge, request in zip(charges, paying, strict=True)
-                ],
-            )
+            opened = [
+                (charge.sequence, name, request.unit, request.salt, request.xray, loss.micro_epsilon)
+                for charge, request in zip(charges, paying, strict=True)
+            ]
+            with _only_once("openings_once", _charged_elsewhere(campaign)):
+                connection.executemany("INSERT INTO openings VALUES (?, ?, ?, ?, ?, ?)", opened)
             if charges:
                 bound = campaign.bound_per_unit.micro_epsilon
                 connection.execute("INSERT OR IGNORE INTO bounds VALUES (?, ?)", (name, bound))
@@ -186,21 +185,19 @@ class SiteLedger(Agreements):
         """
         drawn = list(records)
         with self._transaction() as connection:
-            for charge, _ in drawn:
-                self._check_unsettled(charge)
-            sequences = self._append(
+            sequences = self._chain(
+                "seal",
                 [
-                    Seal(charge=charge.sequence, record=record_digest(charge.campaign, charge.sequence, payload))
+                    seal_body(charge.sequence, record_digest(charge.campaign, charge.sequence, payload))
                     for charge, payload in drawn
-                ]
-            )
-            connection.executemany(
-                "INSERT INTO seals VALUES (?, ?, ?, ?)",
-                [
-                    (charge.sequence, sequence, payload, day)
-                    for sequence, (charge, payload) in zip(sequences, drawn, strict=True)
                 ],
             )
+            sealed = [
+                (charge.sequence, sequence, payload, day)
+                for sequence, (charge, payload) in zip(sequences, drawn, strict=True)
+            ]
+            with _only_once("seals.charge", _SETTLED):
+                connection.executemany("INSERT INTO seals VALUES (?, ?, ?, ?)", sealed)
 
     def abandon(self, charge: OpenCharge) -> None:
         """Settle a charge without a record; what it cost stays spent.
@@ -209,14 +206,31 @@ class SiteLedger(Agreements):
             WaitingError: as `seal`.
         """
         with self._transaction() as connection:
-            self._check_unsettled(charge)
-            (sequence,) = self._append([Abandon(charge=charge.sequence)])
-            connection.execute("INSERT INTO seals VALUES (?, ?, NULL, '')", (charge.sequence, sequence))
+            sequence = self._append(Abandon(charge=charge.sequence))
+            with _only_once("seals.charge", _SETTLED):
+                connection.execute("INSERT INTO seals VALUES (?, ?, NULL, '')", (charge.sequence, sequence))
 
-    def _check_unsettled(self, charge: OpenCharge) -> None:
-        query = "SELECT 1 FROM unsettled WHERE charge = ?"
-        if self._connection.execute(query, (charge.sequence,)).fetchone() is None:
-            raise WaitingError(
-                f"charge {charge.sequence} is settled already, by another process; what that one sealed is what is "
-                "sent. Let one agent run at a time"
-            )
+
+_DRAWN_FOR = """SELECT 1 FROM openings WHERE substr(xray, 1, 16) = substr(:xray, 1, 16)
+                AND substr(campaign, 1, 16) = substr(:campaign, 1, 16)"""
+_SETTLED = (
+    "a charge is settled already, by another process; what that one sealed is what is sent. Let one agent run at a time"
+)
+
+
+def _charged_elsewhere(campaign: Campaign) -> str:
+    return (
+        f"an X-ray is charged for campaign {campaign.name} already, by another process; nothing was charged. "
+        "Let one agent run at a time"
+    )
+
+
+@contextmanager
+def _only_once(constraint: str, found: str) -> Iterator[None]:
+    """Put the one constraint that two processes can run into, into words; nothing is written then."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        if constraint not in str(error):
+            raise
+        raise WaitingError(found) from error

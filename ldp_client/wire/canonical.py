@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, NewType, TypeVar
+from typing import Annotated, ClassVar, NewType, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -32,6 +32,8 @@ MAX_DOCUMENT_BYTES = 1 << 20
 class Wire(BaseModel):
     """A frozen document that crosses the line or enters a ledger. Fields are added, never removed or redefined."""
 
+    # Set where all fields, at every depth, are declared in the order of the alphabet: the largest documents are.
+    in_order: ClassVar[bool] = False
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, ser_json_bytes="base64", val_json_bytes="base64"
     )
@@ -42,6 +44,9 @@ AnyWire = TypeVar("AnyWire", bound=Wire)
 
 def canonical_bytes(document: Wire) -> bytes:
     """The document's only byte string."""
+    if document.in_order:
+        # The same bytes, a test says, at ten times the speed: JSON from pydantic's compiled core, in declared order.
+        return document.model_dump_json().encode()
     return json.dumps(
         document.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
@@ -83,8 +88,9 @@ def digest(label: str, *parts: bytes) -> str:
 
 def raw_digest(label: str, *parts: bytes) -> bytes:
     """As `digest`, 32 bytes."""
-    state = hashlib.sha256()
-    for part in (label.encode(), *parts):
-        state.update(len(part).to_bytes(8, "big"))
-        state.update(part)
-    return state.digest()
+    return hashlib.sha256(framed(label.encode()) + b"".join(map(framed, parts))).digest()
+
+
+def framed(part: bytes) -> bytes:
+    """A part of a digest: its length in 8 bytes, big-endian, and itself."""
+    return len(part).to_bytes(8, "big") + part

@@ -11,14 +11,15 @@ from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import (
     ZERO,
     Abandon,
-    ApprovalEntry,
     Charge,
     Genesis,
     LedgerEntry,
     PolicyEntry,
     Seal,
+    charge_terms,
     link,
     parse_entry,
+    sealed_charge,
 )
 from ldp_client.wire.envelope import APPROVAL, POLICY, Keys, open_envelope
 
@@ -49,6 +50,8 @@ class SiteHistory:
     faults: dict[int, str] = field(default_factory=dict)
     faulty_seals: list[int] = field(default_factory=list)
     heads: dict[int, str] = field(default_factory=dict)
+    # (campaign, approval, loss) of charges found right under what is in force now: the next such one is right too.
+    _right: set[tuple[str, int, int]] = field(default_factory=set)
 
     def add(self, sequence: int, body: bytes, head: str) -> None:
         """Take the next entry.
@@ -59,25 +62,48 @@ class SiteHistory:
         try:
             if sequence != self.sequence + 1:
                 raise ChainError(f"follows entry {self.sequence}")
-            expected = link(self.ledger_id, sequence, self.head, body)
-            if head != expected:
+            if head != link(self.ledger_id, sequence, self.head, body):
                 raise ChainError("its hash does not match its bytes and the entry before it")
-            entry = parse_entry(body)
-            if (sequence == 1) != isinstance(entry, Genesis):
+            entry = None if self._is_more_of_the_same(sequence, body) else parse_entry(body)
+            if entry is not None and (sequence == 1) != isinstance(entry, Genesis):
                 raise ChainError("a ledger begins with its genesis entry and has no other")
         except VerificationError as error:
             raise ChainError(f"site {self.site}, entry {sequence}: {error}") from error
-        try:
-            self._interpret(sequence, entry)
-        except LdpError as error:
-            if self.strict:
-                raise VerificationError(f"site {self.site}, entry {sequence}: {error}") from error
-            self.faults[sequence] = str(error)
+        if entry is not None:
+            try:
+                self._interpret(sequence, entry)
+            except LdpError as error:
+                if self.strict:
+                    raise VerificationError(f"site {self.site}, entry {sequence}: {error}") from error
+                self.faults[sequence] = str(error)
         self.sequence, self.head = sequence, head
         self.heads[sequence] = head
 
+    def _is_more_of_the_same(self, sequence: int, body: bytes) -> bool:
+        """Take a charge on terms found right before, or the seal of a faultless open charge; False for anything else.
+
+        Nearly every entry is one of the two, and nothing about it is left to judge.
+        """
+        charge = sealed_charge(body)
+        if charge is not None:
+            if charge not in self.open or charge in self.faults:
+                return False
+            del self.open[charge]
+            self.sealed += 1
+            return True
+        terms = charge_terms(body)
+        if terms is None or terms not in self._right:
+            return False
+        self.open[sequence] = terms[0]
+        self.charged[terms[0]] += terms[2]
+        return True
+
     def _interpret(self, sequence: int, entry: LedgerEntry) -> None:
-        if isinstance(entry, Genesis):
+        if isinstance(entry, Charge):
+            self._charge(sequence, entry)
+        elif isinstance(entry, Seal | Abandon):
+            self._settle(sequence, entry)
+        elif isinstance(entry, Genesis):
             if (entry.site, entry.ledger_id) != (self.site, self.ledger_id):
                 raise ChainError("the genesis entry is of another site or ledger")
             self.genesis = entry
@@ -86,12 +112,9 @@ class SiteHistory:
             if policy.site != self.site or (self.policy and policy.serial <= self.policy.serial):
                 raise VerificationError("the policy is of another site or not newer than the one in force")
             self.policy = policy
-        elif isinstance(entry, ApprovalEntry):
-            self._approve(sequence, parse(Approval, open_envelope(entry.envelope, APPROVAL, self._officers())[1]))
-        elif isinstance(entry, Charge):
-            self._charge(sequence, entry)
+            self._right.clear()
         else:
-            self._settle(sequence, entry)
+            self._approve(sequence, parse(Approval, open_envelope(entry.envelope, APPROVAL, self._officers())[1]))
 
     def _officers(self) -> Keys:
         keys = self.genesis.officer_keys if self.genesis else ()
@@ -116,6 +139,8 @@ class SiteHistory:
         # Counted before it is judged: what was charged is spent, whether or not it should have been.
         self.open[sequence] = charge.campaign
         self.charged[charge.campaign] = self.charged.get(charge.campaign, 0) + charge.micro_epsilon
+        # What follows may add a campaign to the bound, which every charge is held against.
+        self._right.clear()
         campaign = self.campaigns.get(charge.campaign)
         if campaign is None or charge.micro_epsilon != campaign.release.loss.micro_epsilon:
             self.beyond[charge.campaign] = self.beyond.get(charge.campaign, 0) + charge.micro_epsilon
@@ -135,6 +160,7 @@ class SiteHistory:
                 f"the bound per unit over all campaigns is {self.bound}, "
                 f"the lifetime budget {self.policy.lifetime_budget}"
             )
+        self._right.add((charge.campaign, charge.approval, charge.micro_epsilon))
 
     @property
     def bound(self) -> PrivacyLoss:

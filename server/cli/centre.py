@@ -23,10 +23,18 @@ def init(
     listen: Annotated[str, typer.Option(help="Address that the edge listens on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The edge's port.")] = 8443,
     superlink_port: Annotated[int, typer.Option(help="The SuperLink's port on loopback.")] = 9091,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            help="An empty PostgreSQL database, postgresql+psycopg://USER@HOST/NAME, its password in ~/.pgpass; "
+            "without it, a SQLite file in the centre's folder."
+        ),
+    ] = None,
     state: State = HERE,
 ) -> None:
     """Make keys, TLS certificates, an empty central ledger, and the card that hospitals pin."""
-    create_centre(state, name, host, ExchangeSection(host=listen, port=port, superlink_port=superlink_port))
+    exchange = ExchangeSection(host=listen, port=port, superlink_port=superlink_port)
+    create_centre(state, name, host, exchange, database)
     say(
         [
             f"centre created in {state}",

@@ -12,7 +12,15 @@ from server.store import tables
 
 
 def begin(connection: Connection, name: str, ledger_id: str) -> None:
-    """The empty ledger of a new centre."""
+    """The empty ledger of a new centre.
+
+    Raises:
+        ConfigurationError: the database holds a centre already.
+    """
+    if connection.execute(select(tables.centre.c.one)).first() is not None:
+        raise ConfigurationError(
+            "this database holds a centre already; a ledger is never begun anew. Name an empty one"
+        )
     connection.execute(insert(tables.centre).values(one=1, name=name, ledger_id=ledger_id, sequence=0, head=ZERO))
 
 

@@ -10,13 +10,14 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from ldp_client.errors import ConfigurationError
 
 LOCK_SECONDS = 30
 _READING = "ldp_reading"
+_UPGRADE_LOCK = 0x6C64702D676C6F77  # "ldp-glow"
 
 
 class Database:
@@ -29,7 +30,8 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """All of it is durable when the block ends, or none of it is there.
 
-        One writer at a time in SQLite; in PostgreSQL, rows that must not move are locked with SELECT ... FOR UPDATE.
+        One writer at a time in SQLite; in PostgreSQL (READ COMMITTED), rows that must not move are locked with SELECT
+        ... FOR UPDATE.
         """
         with self._engine.connect() as connection, _one_of(connection):
             yield connection
@@ -37,7 +39,11 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """One unchanging view of everything, that holds up no writer."""
-        reading = self._engine.execution_options(**{_READING: True})
+        options: dict[str, Any] = {_READING: True}
+        if self._engine.dialect.name == "postgresql":
+            # READ COMMITTED would show each statement another state.
+            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        reading = self._engine.execution_options(**options)
         with reading.connect() as connection, _one_of(connection):
             yield connection
 
@@ -77,6 +83,8 @@ def open_database(url: str) -> Database:
         ) from None
     if engine.dialect.name == "sqlite":
         _use_sqlite_safely(engine)
+    elif engine.dialect.name == "postgresql":
+        _use_postgresql_safely(engine)
     database = Database(engine)
     shown = parsed.render_as_string(hide_password=True)
     try:
@@ -105,7 +113,12 @@ def _use_sqlite_safely(engine: Engine) -> None:
             "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",
+            # INSERT OR REPLACE deletes without asking the triggers that forbid it, unless told so.
+            "recursive_triggers = ON",
             f"busy_timeout = {LOCK_SECONDS * 1000}",
+            # 64 MiB of pages, and a write-ahead log of 32 MiB, so that a page is copied once for many batches.
+            "cache_size = -65536",
+            "wal_autocheckpoint = 8000",
         ):
             dbapi_connection.execute(f"PRAGMA {pragma}")
 
@@ -115,7 +128,27 @@ def _use_sqlite_safely(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
+def _use_postgresql_safely(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _on_connect(dbapi_connection: Any, _record: Any) -> None:
+        with dbapi_connection.cursor() as cursor:
+            # Whatever the server's default is: the centre commits before it answers, and a commit is on the disk.
+            cursor.execute("SET synchronous_commit = on")
+            cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+            cursor.execute("SHOW fsync")
+            durable = cursor.fetchone()[0] == "on"
+        dbapi_connection.commit()
+        if not durable:
+            raise ConfigurationError(
+                "the PostgreSQL server runs with fsync = off: a power cut could take back what was receipted; "
+                "set fsync = on in postgresql.conf"
+            )
+
+
 def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        # Two processes that open a new database at once would both make its tables.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
     config = Config()
     # The option is a template: a % in the installation's path would be read as one.
     config.set_main_option("script_location", str(files("server.store") / "migrations").replace("%", "%%"))

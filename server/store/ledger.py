@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import astuple, dataclass, field
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, Table, delete, select, update
 
 from ldp_client.errors import LdpError, PolicyRefusedError
 from ldp_client.privacy.loss import MAX_MICRO_EPSILON
@@ -14,11 +13,11 @@ from ldp_client.wire.campaign import Approval, Campaign, Policy, policy_id
 from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.chain import Abandon, ApprovalEntry, Charge, LedgerEntry, PolicyEntry, Seal
 from ldp_client.wire.envelope import APPROVAL, POLICY, OneKey, open_envelope
-from server.store import campaigns, tables
+from server.store import campaigns, rows, tables
 from server.store.sites import Site
 
 
-@dataclass(frozen=True)
+@dataclass
 class Paid:
     """A charge, as far as its record is judged by it.
 
@@ -59,6 +58,9 @@ class Account:
     charges: dict[int, Paid]
     totals: dict[str, Total]
     settlements: dict[int, int] = field(default_factory=dict)
+    # What one record in thousands has in common with the last: (campaign, approval, policy) -> whether they agree.
+    agreements: dict[tuple[str, int, int], bool] = field(default_factory=dict)
+    _losses: dict[str, int] = field(default_factory=dict)
 
     @property
     def bound(self) -> int:
@@ -90,14 +92,24 @@ class Account:
 
     def policy_at(self, sequence: int) -> Policy | None:
         """The policy in force when entry `sequence` was made."""
-        before = [number for number in self.policies if number < sequence]
-        return self.policies[max(before)] if before else None
+        number = self.policy_number_at(sequence)
+        return None if number is None else self.policies[number]
+
+    def policy_number_at(self, sequence: int) -> int | None:
+        """The entry of that policy."""
+        return max((number for number in self.policies if number < sequence), default=None)
+
+    def loss(self, campaign: str) -> int:
+        """What one record of a published campaign costs, recomputed from its specs; once, as a batch has thousands."""
+        if campaign not in self._losses:
+            self._losses[campaign] = self.campaigns[campaign].release.loss.micro_epsilon
+        return self._losses[campaign]
 
     def settle(self, sequence: int, charge: int, *, records: int = 0, refused: int = 0) -> None:
         """Entry `sequence` uses a charge up. A charge that is unknown or used already is left as it is."""
         paid = self.charges.get(charge)
         if paid is not None and not paid.settled:
-            self.charges[charge] = replace(paid, settled=True)
+            paid.settled = True
             self.settlements[charge] = sequence
             self.totals[paid.campaign].records += records
             self.totals[paid.campaign].refused += refused
@@ -122,7 +134,7 @@ class Account:
         total = self.totals.setdefault(charge.campaign, Total())
         total.charges += 1
         campaign = self.campaigns.get(charge.campaign)
-        if campaign is not None and charge.micro_epsilon == campaign.release.loss.micro_epsilon:
+        if campaign is not None and charge.micro_epsilon == self.loss(charge.campaign):
             total.agreed_bound = campaign.bound_per_unit.micro_epsilon
         else:
             total.beyond = min(total.beyond + charge.micro_epsilon, MAX_MICRO_EPSILON)
@@ -157,78 +169,78 @@ def extend(
 ) -> None:
     """Write the entries from `first` on that the account has followed, and what they say."""
     site = account.site.site
-    rows = zip(range(first, first + len(entries)), entries, bodies, heads, strict=True)
-    _insert(
+    rows.write(
         connection,
         tables.entries,
         [
-            {"site": site, "sequence": sequence, "kind": entry.kind, "body": body, "head": head}
-            for sequence, entry, body, head in rows
+            (site, sequence, entry.kind, body, head)
+            for sequence, (entry, body, head) in enumerate(zip(entries, bodies, heads, strict=True), first)
         ],
     )
-    _insert(
+    rows.write(
         connection,
         tables.policies,
         [
-            {"site": site, "sequence": sequence, "serial": policy.serial, "body": canonical_bytes(policy)}
+            (site, sequence, policy.serial, canonical_bytes(policy))
             for sequence, policy in account.policies.items()
             if sequence >= first
         ],
     )
-    _insert(
+    rows.write(
         connection,
         tables.approvals,
         [
-            {"site": site, "sequence": sequence, "body": canonical_bytes(approval)}
+            (site, sequence, canonical_bytes(approval))
             for sequence, approval in account.approvals.items()
             if sequence >= first
         ],
     )
-    _insert(
+    rows.write(
         connection,
         tables.charges,
         [
-            {
-                "site": site,
-                "sequence": sequence,
-                "campaign": paid.campaign,
-                "approval": paid.approval,
-                "micro_epsilon": paid.micro_epsilon,
-                "bound": paid.bound,
-            }
+            (site, sequence, paid.campaign, paid.approval, paid.micro_epsilon, paid.bound)
             for sequence, paid in account.charges.items()
             if sequence >= first
         ],
     )
-    _insert(
+    rows.write(
         connection,
         tables.settlements,
-        [{"site": site, "charge": charge, "sequence": sequence} for charge, sequence in account.settlements.items()],
+        [(site, charge, sequence) for charge, sequence in account.settlements.items()],
     )
     _write_totals(connection, account)
     connection.execute(
         update(tables.sites)
         .where(tables.sites.c.site == site)
-        .values(sequence=first + len(entries) - 1, head=heads[-1])
+        .values(sequence=first + len(entries) - 1, head=heads[-1], **_sums(connection, account))
     )
+
+
+def _sums(connection: Connection, account: Account) -> dict[str, int | str]:
+    """What the site's row says of its budget, so that a question about it reads one row and no entry."""
+    columns = tables.campaigns.c
+    charged = connection.execute(
+        select(columns.micro_epsilon_per_record, columns.unit).where(columns.campaign.in_(sorted(account.totals)))
+    ).all()
+    policy = account.policies[max(account.policies)] if account.policies else None
+    # With one campaign that protects images only, nothing is promised about a patient.
+    units = {row.unit for row in charged} or set(policy.units if policy is not None else ("patient",))
+    return {
+        "per_record": max((row.micro_epsilon_per_record for row in charged), default=0),
+        "spent": account.bound,
+        "agreed": 0 if policy is None else policy.lifetime_micro_epsilon,
+        "unit": "image" if "image" in units else "patient",
+    }
 
 
 def _write_totals(connection: Connection, account: Account) -> None:
     connection.execute(delete(tables.totals).where(tables.totals.c.site == account.site.site))
-    _insert(
+    rows.write(
         connection,
         tables.totals,
-        [
-            {"site": account.site.site, "campaign": campaign, **asdict(total)}
-            for campaign, total in account.totals.items()
-        ],
+        [(account.site.site, campaign, *astuple(total)) for campaign, total in account.totals.items()],
     )
-
-
-def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    # An insert without rows would be an insert of defaults.
-    if rows:
-        connection.execute(insert(table), rows)
 
 
 def _bodies(connection: Connection, table: Table, site: str) -> Iterator[tuple[int, bytes]]:
@@ -238,8 +250,8 @@ def _bodies(connection: Connection, table: Table, site: str) -> Iterator[tuple[i
 
 
 def _totals(connection: Connection, site: str) -> dict[str, Total]:
-    rows = connection.execute(select(tables.totals).where(tables.totals.c.site == site))
-    return {row.campaign: Total(row.charges, row.records, row.refused, row.agreed_bound, row.beyond) for row in rows}
+    found = connection.execute(select(tables.totals).where(tables.totals.c.site == site))
+    return {row.campaign: Total(row.charges, row.records, row.refused, row.agreed_bound, row.beyond) for row in found}
 
 
 def _paid(connection: Connection, site: str, cited: set[int]) -> dict[int, Paid]:

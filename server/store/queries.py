@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
-from ldp_client.privacy.loss import MAX_MICRO_EPSILON, NOTHING, PrivacyLoss
-from ldp_client.wire.campaign import Policy
-from ldp_client.wire.canonical import parse
-from server.store import records, tables
+from ldp_client.privacy.loss import PrivacyLoss
+from server.store import records, sites, tables
 from server.store.records import Record
 
 
@@ -48,28 +46,41 @@ class Incident:
     evidence: bytes
 
 
-def budgets(connection: Connection) -> list[SiteBudget]:
-    """Every enrolled site, by name."""
-    policies = _current_policies(connection)
-    used = _used(connection)
-    found = []
-    for row in connection.execute(select(tables.sites).order_by(tables.sites.c.site)):
-        policy = policies.get(row.site)
-        per_record, spent, units = used.get(row.site, (NOTHING, NOTHING, set()))
-        found.append(
-            SiteBudget(
-                site=row.site,
-                name=row.name,
-                unit=_unit(units, policy),
-                entries=row.sequence,
-                records=row.records,
-                refused=row.refused,
-                per_record=per_record,
-                spent=spent,
-                agreed=NOTHING if policy is None else policy.lifetime_budget,
-            )
+def budgets(connection: Connection, site: str | None = None) -> list[SiteBudget]:
+    """Every enrolled site, or one, by name. Reads a row for each: its sums are kept by the transactions that add to it.
+
+    Raises:
+        ConfigurationError: no such site.
+    """
+    columns = tables.sites.c
+    query = select(
+        columns.site,
+        columns.name,
+        columns.unit,
+        columns.sequence,
+        columns.records,
+        columns.refused,
+        columns.per_record,
+        columns.spent,
+        columns.agreed,
+    ).order_by(columns.site)
+    if site is not None:
+        sites.find(connection, site)
+        query = query.where(columns.site == site)
+    return [
+        SiteBudget(
+            site=row.site,
+            name=row.name,
+            unit=row.unit,
+            entries=row.sequence,
+            records=row.records,
+            refused=row.refused,
+            per_record=PrivacyLoss(row.per_record),
+            spent=PrivacyLoss(row.spent),
+            agreed=PrivacyLoss(row.agreed),
         )
-    return found
+        for row in connection.execute(query)
+    ]
 
 
 def incidents(connection: Connection, site: str | None = None) -> list[Incident]:
@@ -83,36 +94,3 @@ def incidents(connection: Connection, site: str | None = None) -> list[Incident]
 def records_of(connection: Connection, campaign: str) -> Iterator[Record]:
     """A campaign's records, by site and seal."""
     return records.of_campaign(connection, campaign)
-
-
-def _unit(units: set[str], policy: Policy | None) -> str:
-    """What the losses are per. With one campaign that protects images only, nothing is promised about a patient."""
-    said = units or set(policy.units if policy is not None else ("patient",))
-    return "image" if "image" in said else "patient"
-
-
-def _current_policies(connection: Connection) -> dict[str, Policy]:
-    columns = tables.policies.c
-    last = select(columns.site, func.max(columns.sequence).label("last")).group_by(columns.site).subquery()
-    query = select(columns.site, columns.body).join(
-        last, (last.c.site == columns.site) & (last.c.last == columns.sequence)
-    )
-    return {row.site: parse(Policy, row.body) for row in connection.execute(query)}
-
-
-def _used(connection: Connection) -> dict[str, tuple[PrivacyLoss, PrivacyLoss, set[str]]]:
-    """By site: the costliest record, the bound spent, and the units of the campaigns charged."""
-    totals, campaigns = tables.totals.c, tables.campaigns.c
-    query = select(
-        totals.site, totals.agreed_bound, totals.beyond, campaigns.micro_epsilon_per_record, campaigns.unit
-    ).select_from(tables.totals.outerjoin(tables.campaigns, campaigns.campaign == totals.campaign))
-    used: dict[str, tuple[PrivacyLoss, PrivacyLoss, set[str]]] = {}
-    for row in connection.execute(query):
-        per_record, spent, units = used.get(row.site, (NOTHING, NOTHING, set()))
-        bound = min(spent.micro_epsilon + row.agreed_bound + row.beyond, MAX_MICRO_EPSILON)
-        used[row.site] = (
-            max(per_record, PrivacyLoss(row.micro_epsilon_per_record or 0)),
-            PrivacyLoss(bound),
-            units | ({row.unit} if row.unit else set()),
-        )
-    return used

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from ldp_client.wire.exchange import Refusal
-from server.store import tables
+from server.store import rows, tables
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,10 @@ class Record:
 
 def store(connection: Connection, site: str, accepted: Sequence[Record], refused: Sequence[Refusal]) -> None:
     """Keep the records, and the refusals beside them."""
-    if accepted:
-        connection.execute(
-            insert(tables.records),
-            [
-                {"site": site, "seal": record.seal, "campaign": record.campaign, "payload": record.payload}
-                for record in accepted
-            ],
-        )
-    if refused:
-        connection.execute(
-            insert(tables.refusals),
-            [{"site": site, "seal": refusal.seal, "code": str(refusal.code)} for refusal in refused],
-        )
+    rows.write(
+        connection, tables.records, [(site, record.seal, record.campaign, record.payload) for record in accepted]
+    )
+    rows.write(connection, tables.refusals, [(site, refusal.seal, str(refusal.code)) for refusal in refused])
     columns = tables.sites.c
     connection.execute(
         update(tables.sites)
@@ -48,6 +39,6 @@ def of_campaign(connection: Connection, campaign: str) -> Iterator[Record]:
     """A campaign's records by site and seal, streamed. The order says nothing: sites shuffle before they draw."""
     columns = tables.records.c
     query = select(tables.records).where(columns.campaign == campaign).order_by(columns.site, columns.seal)
-    with connection.execute(query.execution_options(yield_per=1000)) as rows:
-        for row in rows:
+    with connection.execute(query.execution_options(yield_per=1000)) as found:
+        for row in found:
             yield Record(row.site, row.seal, row.campaign, row.payload)

@@ -54,6 +54,11 @@ sites = Table(
     Column("records", Number, nullable=False),
     Column("refused", Number, nullable=False),
     Column("suspended", Integer, nullable=False),
+    # What the site's ledger adds up to per unit, in millionths of epsilon, written by the transaction that extends it.
+    Column("per_record", Number, nullable=False, server_default="0"),
+    Column("spent", Number, nullable=False, server_default="0"),
+    Column("agreed", Number, nullable=False, server_default="0"),
+    Column("unit", Text, nullable=False, server_default="patient"),
     CheckConstraint("sequence >= 1 AND records >= 0 AND refused >= 0", name="sites_counts"),
     sqlite_strict=True,
 )

@@ -10,6 +10,7 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,7 +22,6 @@ from ldp_client.privacy.noise import SystemSource
 from ldp_client.site import open_site
 from ldp_client.spool import Disk, Inbox, Outbox
 from ldp_client.wire.campaign import Campaign
-from ldp_client.wire.chain import LedgerEntry
 from ldp_client.wire.signing import seal
 from tests.client.world import TODAY, World
 
@@ -77,8 +77,8 @@ class FusedLedger(SiteLedger):
     source: FusedSource
     step = ""
 
-    def _append(self, entries: Sequence[LedgerEntry]) -> list[int]:
-        sequences = super()._append(entries)
+    def _chain(self, kind: str, bodies: Sequence[bytes]) -> range:
+        sequences = super()._chain(kind, bodies)
         self.fuse.passing(f"inside {self.step}")
         return sequences
 
@@ -165,3 +165,17 @@ def charge_one_by_one(folder: Path, campaign: Campaign, unit: bytes, name: str, 
         request = ChargeRequest(unit, f"{name}{index}".encode().ljust(32, b"."), b"s" * 32)
         ledger.charge(campaign, [request], TODAY.isoformat())
     ledger.close()
+
+
+def charge_for_a_while(folder: Path, campaign: Campaign, name: str, barrier: Any, seconds: float) -> None:
+    """Charge and seal in batches until the time is over, and leave the number of batches in a file."""
+    ledger, done = SiteLedger.open(folder / "ledger.sqlite3"), 0
+    barrier.wait()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        requests = [ChargeRequest(os.urandom(32), os.urandom(32), os.urandom(32)) for _ in range(20)]
+        charges = ledger.charge(campaign, requests, TODAY.isoformat())
+        ledger.seal([(charge, b"record") for charge in charges if isinstance(charge, OpenCharge)], TODAY.isoformat())
+        done += 1
+    ledger.close()
+    (folder / name).write_text(str(done))

@@ -152,7 +152,7 @@ def check_ledger(folder: Path) -> None:
 
 
 def _units(ledger: SiteLedger) -> list[tuple[bytes]]:
-    return ledger._connection.execute("SELECT unit FROM spent_by_unit").fetchall()
+    return ledger._connection.execute("SELECT DISTINCT unit FROM openings").fetchall()
 
 
 def test_charge_left_open_is_taken_up_and_not_paid_again(folder: Path) -> None:

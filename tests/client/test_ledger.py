@@ -25,7 +25,7 @@ from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.chain import Charge, link, parse_entry, subject_commitment
 from ldp_client.wire.envelope import POLICY, close_envelope
 from ldp_client.wire.signing import SigningKey
-from tests.client.crashing import PROCESSES, charge_one_by_one, start, wait
+from tests.client.crashing import PROCESSES, charge_for_a_while, charge_one_by_one, start, wait
 from tests.client.world import TODAY, MakeWorld, World, make_campaign, make_policy, make_site
 
 DAY = TODAY.isoformat()
@@ -75,9 +75,69 @@ def test_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
 
 
 def test_ledger_of_another_version_is_refused(world: World) -> None:
-    world.site.ledger._connection.execute("PRAGMA user_version = 2")
-    with pytest.raises(ConfigurationError, match="schema version 2, this program reads 1; install the matching"):
+    world.site.ledger._connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(ConfigurationError, match="schema version 99, this program reads 1 to 2; install the matching"):
         SiteLedger.open(world.folder / "ledger.sqlite3")
+
+
+def downgraded(world: World) -> Path:
+    """The ledger of a site as version 1 kept it, row for row."""
+    path = world.folder / "ledger.sqlite3"
+    with sqlite3.connect(path) as connection:
+        tables = {
+            name: connection.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608
+            for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        }
+    connection.close()
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.executescript((Path(__file__).parent / "ledger_v1.sql").read_text())
+        for name in ("entries", "openings", "bounds", "seals", "batches", "documents", "decisions"):
+            width = len(connection.execute(f"PRAGMA table_info({name})").fetchall())
+            rows = [row[:width] for row in tables[name]]
+            connection.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * width)})", rows)  # noqa: S608
+    connection.close()
+    return path
+
+
+def test_ledger_of_the_first_version_is_brought_to_the_present_one(approved: World, tmp_path: Path) -> None:
+    ledger = approved.site.ledger
+    charges = ledger.charge(PER_PATIENT, requests("a1", "a2", "b1"), DAY)
+    assert isinstance(charges[0], OpenCharge)
+    ledger.seal([(charges[0], b"record")], DAY)
+    before = list(ledger.rows())
+    approved.site.close()
+    downgraded(approved)
+    approved.reopen()
+    ledger = approved.site.ledger
+    assert list(ledger.rows()) == before
+    assert ledger._connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert ledger._connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
+    assert ledger.open_charges(approved.name) == list(charges[1:])
+    assert ledger.spent(request("a", "").unit) == PrivacyLoss.of(4)
+    assert outcome(ledger.charge(PER_PATIENT, requests("a3", "b2"), DAY)) == "-+"
+    with pytest.raises(sqlite3.IntegrityError, match="the ledger is insert-only"):
+        ledger._connection.execute("DELETE FROM openings")
+    approved.offer()
+    approved.agent().step()
+    write_export(approved.site, tmp_path / "export.jsonl")
+    assert verify_export(tmp_path / "export.jsonl").sequence == before[-1].sequence + 1
+
+
+def test_ledger_with_dangling_rows_is_left_as_it_was(approved: World) -> None:
+    approved.site.ledger.charge(PER_PATIENT, requests("a1"), DAY)
+    approved.site.close()
+    path = downgraded(approved)
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute("INSERT INTO seals VALUES (99, 98, NULL, '')")
+    connection.close()
+    with pytest.raises(ConfigurationError, match="the ledger's table seals names rows that are gone; restore"):
+        SiteLedger.open(path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM entries").fetchone() == (4,)
+    connection.close()
 
 
 def test_ledger_without_its_genesis_entry_is_refused(world: World) -> None:
@@ -148,15 +208,17 @@ def test_no_table_gives_up_a_row(world: World, table: str, change: str) -> None:
     connection = world.site.ledger._connection
     rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
     assert rows
-    parameters = rows[-1] if "?" in change else ()
-    change = change.replace("(?)", f"({', '.join('?' * len(rows[-1]))})")
-    with pytest.raises(sqlite3.IntegrityError, match=r"the ledger is insert-only|an entry must follow the last one"):
+    # The last column of an entry is derived and takes no value.
+    row = rows[-1][:-1] if table == "entries" else rows[-1]
+    parameters = row if "?" in change else ()
+    change = change.replace("(?)", f"({', '.join('?' * len(row))})")
+    with pytest.raises(sqlite3.IntegrityError, match="the ledger is insert-only"):
         connection.execute(change.format(table), parameters)
     assert connection.execute(f"SELECT * FROM {table}").fetchall() == rows  # noqa: S608
 
 
 def test_entry_that_leaves_a_gap_is_refused(world: World) -> None:
-    with pytest.raises(sqlite3.IntegrityError, match="an entry must follow the last one"):
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY constraint failed"):
         world.site.ledger._connection.execute("INSERT INTO entries VALUES (9, 'policy', x'00', ?)", ("0" * 64,))
 
 
@@ -361,7 +423,7 @@ def test_charge_is_settled_once(approved: World) -> None:
     ledger.seal([(first, b"record")], DAY)
     before = ledger.head()
     for again in (lambda: ledger.seal([(second, b"x"), (first, b"other")], DAY), lambda: ledger.abandon(first)):
-        with pytest.raises(WaitingError, match=f"charge {first.sequence} is settled already, by another process"):
+        with pytest.raises(WaitingError, match="a charge is settled already, by another process"):
             again()
     assert ledger.head() == before
     assert [payload for _, payload in ledger.payloads(1, 99)] == [b"record"]
@@ -427,3 +489,15 @@ def test_two_processes_together_never_pass_the_budget(approved: World, tmp_path:
     approved.agent().step()
     write_export(approved.site, tmp_path / "export.jsonl")
     assert verify_export(tmp_path / "export.jsonl").histories[0].sequence == 5
+
+
+def test_four_processes_at_once_make_fair_progress(new_world: MakeWorld) -> None:
+    world = new_world(make_campaign(), count=1)
+    world.approve()
+    barrier, names = PROCESSES.Barrier(4), ("w", "x", "y", "z")
+    workers = [start(charge_for_a_while, world.folder, world.campaign, name, barrier, 3.0) for name in names]
+    assert [wait(worker) for worker in workers] == [0] * 4
+    done = [int((world.folder / name).read_text()) for name in names]
+    # Each has at least half of its fair share: without the file lock, one process starves the others for seconds.
+    assert min(done) >= sum(done) / 8, done
+    assert world.site.ledger.counts(world.name) == (20 * sum(done), 20 * sum(done))

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hospital import Hospital, a_campaign
 from sqlalchemy import delete, func, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from world import World
 
+from examples.private_postgres import PrivatePostgres
 from ldp_client.errors import ConfigurationError
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import ZERO, link
 from ldp_client.wire.exchange import CentralEntry
 from server.centre import publish
+from server.config import initialise
 from server.store import queries, tables
 from server.store.database import Database, open_database
 from server.store.migrations.versions.v0001_initial import INSERT_ONLY, KEPT
@@ -67,6 +71,13 @@ def test_the_migrations_make_the_tables_that_the_code_uses(full: World) -> None:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
 
 
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_postgres = pytest.mark.parametrize(
+    "database_url", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+
+
+@on_sqlite
 def test_sqlite_is_durable_and_checks_its_references(full: World) -> None:
     with full.centre.database.snapshot() as connection:
         found = [connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in ("journal_mode", "synchronous")]
@@ -76,6 +87,97 @@ def test_sqlite_is_durable_and_checks_its_references(full: World) -> None:
         connection.execute(insert(tables.refusals).values(site="anne", seal=10_000, code="contents"))
 
 
+@on_postgres
+def test_postgresql_is_durable_whatever_its_default_and_reads_one_view(full: World) -> None:
+    with full.centre.database.transaction() as connection:
+        assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "on"
+        assert connection.execute(text("SHOW transaction_isolation")).scalar_one() == "read committed"
+        name = connection.execute(text("SELECT current_database()")).scalar_one()
+        connection.execute(text(f'ALTER DATABASE "{name}" SET synchronous_commit = off'))
+    full.centre.close()
+    with full.centre.database.snapshot() as connection:
+        assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "on"
+        assert connection.execute(text("SHOW transaction_isolation")).scalar_one() == "repeatable read"
+        with pytest.raises(SQLAlchemyError, match="read-only transaction"):
+            connection.execute(update(tables.sites).values(name="changed"))
+
+
+@on_postgres
+def test_a_server_that_could_forget_is_refused(postgres: PrivatePostgres, database_url: str) -> None:
+    def set_fsync(value: str) -> None:
+        with psycopg.connect(postgres.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET fsync = {value}")
+            connection.execute("SELECT pg_reload_conf()")
+            while connection.execute("SHOW fsync").fetchone() != (value,):
+                time.sleep(0.05)
+
+    set_fsync("off")
+    try:
+        with pytest.raises(ConfigurationError, match="runs with fsync = off: a power cut could take back what was"):
+            open_database(database_url)
+    finally:
+        set_fsync("on")
+
+
+@on_postgres
+@pytest.mark.parametrize("name", [*INSERT_ONLY, *KEPT])
+def test_no_table_of_evidence_is_emptied(full: World, name: str) -> None:
+    with (
+        pytest.raises(IntegrityError, match=r"\w+ is insert-only"),
+        full.centre.database.transaction() as connection,
+    ):
+        connection.execute(text(f"TRUNCATE {name} CASCADE"))
+
+
+@on_postgres
+def test_a_server_that_is_away_is_named_without_its_password(database_url: str) -> None:
+    gone = database_url.rpartition("@")[0] + "@127.0.0.1:1/x"
+    with pytest.raises(ConfigurationError, match=r"ldp:\*\*\*@127.0.0.1:1/x cannot be opened") as refusal:
+        open_database(gone)
+    assert database_url.split(":")[2].split("@")[0] not in str(refusal.value)
+
+
+@on_sqlite
+def test_replacing_a_row_is_deleting_it(full: World) -> None:
+    with (
+        pytest.raises(IntegrityError, match="central is insert-only"),
+        full.centre.database.transaction() as connection,
+    ):
+        connection.execute(text("INSERT OR REPLACE INTO central SELECT * FROM central"))
+
+
+def test_a_database_holds_one_centre(full: World, database_url: str | None, tmp_path: Path) -> None:
+    url = database_url or f"sqlite:///{tmp_path}/centre/centre.sqlite3"
+    with pytest.raises(ConfigurationError, match=r"holds a centre already; .* begun anew\. Name an empty"):
+        initialise(tmp_path / "second", "Second", database_url=url)
+    assert not (tmp_path / "second" / "server.toml").exists()
+
+
+def test_sums_of_an_older_database_are_those_that_are_kept_now(full: World, tmp_path: Path) -> None:
+    kept = full.budget()
+    assert (str(kept.per_record), str(kept.spent), str(kept.agreed)) == ("2", "4", "10")
+    url = full.centre.config.database.url
+    with full.centre.database.transaction() as connection:
+        for column in ("per_record", "spent", "agreed", "unit"):
+            connection.execute(text(f"ALTER TABLE sites DROP COLUMN {column}"))
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("DROP FUNCTION ldp_insert_only CASCADE"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    full.centre.close()
+    open_database(url).close()
+    assert full.budget() == kept
+
+
+def test_the_budget_of_one_site_can_be_asked_for(full: World) -> None:
+    full.join("bert")
+    with full.centre.database.snapshot() as connection:
+        assert [budget.site for budget in queries.budgets(connection)] == ["anne", "bert"]
+        assert [budget.site for budget in queries.budgets(connection, "bert")] == ["bert"]
+        with pytest.raises(ConfigurationError, match="no site carl is enrolled here"):
+            queries.budgets(connection, "carl")
+
+
+@on_sqlite
 def test_a_table_takes_no_value_of_another_type(full: World) -> None:
     with pytest.raises(IntegrityError, match="cannot store"), full.centre.database.transaction() as connection:
         connection.execute(text("INSERT INTO totals VALUES ('anne', 'x', 'many', 0, 0, 0, 0)"))

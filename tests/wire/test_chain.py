@@ -10,14 +10,22 @@ from hypothesis import strategies as st
 from site_story import LEDGER, OTHER_LEDGER, beginning, campaign, charge, seal
 
 from ldp_client.errors import FormatError
+from ldp_client.privacy.loss import MAX_MICRO_EPSILON
+from ldp_client.wire.canonical import MAX_INTEGER, canonical_bytes, parse
 from ldp_client.wire.chain import (
     MAX_ENTRY_BYTES,
     ZERO,
     Abandon,
+    Charge,
+    LedgerEntry,
     PolicyEntry,
+    Seal,
+    _AnyEntry,
+    charge_body,
     entry_body,
     link,
     parse_entry,
+    seal_body,
     subject_commitment,
     walk,
 )
@@ -29,6 +37,51 @@ HEADS = walk(LEDGER, 1, ZERO, BODIES)
 
 def test_every_kind_of_entry_reads_back() -> None:
     assert [parse_entry(body) for body in BODIES] == ENTRIES
+
+
+DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
+NUMBERS = st.integers(1, MAX_INTEGER)
+CHARGES = st.builds(
+    Charge, subject=DIGESTS, campaign=DIGESTS, approval=NUMBERS, micro_epsilon=st.integers(1, MAX_MICRO_EPSILON)
+)
+
+
+@given(st.one_of(CHARGES, st.builds(Seal, charge=NUMBERS, record=DIGESTS)))
+def test_the_short_way_to_write_and_read_an_entry_is_the_general_one(entry: LedgerEntry) -> None:
+    body = canonical_bytes(_AnyEntry(entry=entry))
+    assert entry_body(entry) == body
+    assert parse_entry(body) == entry == parse(_AnyEntry, body).entry
+    assert parse_entry(body).model_fields_set <= entry.model_fields_set | {"kind"}
+
+
+@given(st.one_of(CHARGES, st.builds(Seal, charge=NUMBERS, record=DIGESTS)), st.data())
+def test_the_short_way_refuses_what_the_general_one_refuses(entry: LedgerEntry, data: st.DataObject) -> None:
+    body = bytearray(entry_body(entry))
+    place, byte = data.draw(st.integers(0, len(body) - 1)), data.draw(st.integers(0, 255))
+    body[place] = byte
+    try:
+        expected: LedgerEntry | None = parse(_AnyEntry, bytes(body)).entry
+    except FormatError:
+        expected = None
+    try:
+        found: LedgerEntry | None = parse_entry(bytes(body))
+    except FormatError:
+        found = None
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        charge_body("b" * 64, "a" * 64, MAX_INTEGER + 1, 1),
+        charge_body("b" * 64, "a" * 64, 1, MAX_MICRO_EPSILON + 1),
+        seal_body(MAX_INTEGER + 1, "a" * 64),
+    ],
+    ids=["approval", "loss", "charge"],
+)
+def test_numbers_beyond_their_range_are_refused_on_the_short_way_too(body: bytes) -> None:
+    with pytest.raises(FormatError, match="that this version can read"):
+        parse_entry(body)
 
 
 def test_a_head_is_the_hash_of_label_ledger_place_previous_head_and_body() -> None:

@@ -1,0 +1,44 @@
+"""What every unit has spent, in memory: a running sum over the ledger's charges, brought up to date by each look.
+
+The charges on disk are the only truth. Charges are insert-only and numbered upwards, so a sum that has read all up to
+one number lacks exactly those above it, whichever process wrote them. An index on disk would say the same, and cost
+every batch of charges a hundred pages more to write: units come in random order.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+
+
+class Odometer:
+    """Sums of millionths of epsilon by unit, and counts of X-rays by campaign and unit."""
+
+    def __init__(self) -> None:
+        self._read_to = 0
+        self._spent: defaultdict[bytes, int] = defaultdict(int)
+        self._charged: defaultdict[str, defaultdict[bytes, int]] = defaultdict(lambda: defaultdict(int))
+
+    def follow(self, connection: sqlite3.Connection) -> None:
+        """Read the charges made since the last look.
+
+        Inside a transaction that has written no charge yet, what is read is committed and stays: a rollback cannot take
+        back what this has counted.
+        """
+        query = "SELECT charge, campaign, unit, micro_epsilon FROM openings WHERE charge > ? ORDER BY charge"
+        for charge, campaign, unit, micro_epsilon in connection.execute(query, (self._read_to,)):
+            self._spent[unit] += micro_epsilon
+            self._charged[campaign][unit] += 1
+            self._read_to = charge
+
+    def spent(self, unit: bytes) -> int:
+        """Millionths of epsilon that the unit was ever charged, sealed or not."""
+        return self._spent.get(unit, 0)
+
+    def charged_in(self, campaign: str, unit: bytes) -> int:
+        """How many of the unit's X-rays the campaign has charged."""
+        return self._charged[campaign].get(unit, 0)
+
+    def largest(self) -> int:
+        """The most that any unit has spent."""
+        return max(self._spent.values(), default=0)

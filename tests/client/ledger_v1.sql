@@ -1,0 +1,77 @@
+-- The site ledger, version 1. Everything is insert-only; state is a view.
+
+CREATE TABLE entries (                     -- the chain: what is proved to others
+    sequence INTEGER PRIMARY KEY CHECK (sequence >= 1),
+    kind     TEXT NOT NULL CHECK (kind IN ('genesis', 'policy', 'approval', 'charge', 'seal', 'abandon')),
+    body     BLOB NOT NULL CHECK (length(body) <= 65536),
+    head     TEXT NOT NULL CHECK (length(head) = 64)
+) STRICT;
+
+CREATE TABLE openings (                    -- what a charge's commitment hides; never leaves the site
+    charge        INTEGER PRIMARY KEY REFERENCES entries (sequence),
+    campaign      TEXT NOT NULL,
+    unit          BLOB NOT NULL CHECK (length(unit) = 32),
+    salt          BLOB NOT NULL CHECK (length(salt) = 32),
+    xray          BLOB NOT NULL CHECK (length(xray) = 32),
+    micro_epsilon INTEGER NOT NULL CHECK (micro_epsilon >= 1),
+    UNIQUE (campaign, xray)                -- one draw per X-ray and campaign, ever
+) STRICT;
+CREATE INDEX openings_by_unit ON openings (unit, campaign);
+
+CREATE TABLE bounds (                      -- what each campaign charged may take of one unit: cap * epsilon
+    campaign      TEXT PRIMARY KEY,
+    micro_epsilon INTEGER NOT NULL CHECK (micro_epsilon >= 1)
+) STRICT;
+
+CREATE TABLE seals (                       -- one seal or one abandon settles a charge
+    charge   INTEGER PRIMARY KEY REFERENCES openings (charge),
+    sequence INTEGER NOT NULL UNIQUE REFERENCES entries (sequence),
+    payload  BLOB,                         -- NULL: abandoned
+    day      TEXT NOT NULL                 -- of the draw; a batch says the last one of its records
+) STRICT;
+
+CREATE TABLE batches (                     -- what was made ready to send; asking again resends these bytes
+    first  INTEGER PRIMARY KEY REFERENCES entries (sequence),
+    last   INTEGER NOT NULL UNIQUE REFERENCES entries (sequence),
+    header TEXT NOT NULL UNIQUE,
+    envelope BLOB NOT NULL,
+    sealed BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE documents (                   -- what the centre signed and this site filed
+    kind   TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    body   BLOB NOT NULL,
+    reference INTEGER NOT NULL DEFAULT 0,  -- receipts: the last entry they acknowledge
+    PRIMARY KEY (kind, digest)
+) STRICT;
+
+CREATE TABLE decisions (                   -- the site's answer to a campaign that is no entry: a refusal, a completed run
+    id       INTEGER PRIMARY KEY,
+    campaign TEXT NOT NULL,
+    code     TEXT NOT NULL
+) STRICT;
+
+CREATE VIEW spent_by_unit AS SELECT unit, sum(micro_epsilon) AS micro_epsilon FROM openings GROUP BY unit;
+CREATE VIEW unsettled AS
+    SELECT o.* FROM openings o LEFT JOIN seals s ON s.charge = o.charge WHERE s.charge IS NULL;
+
+CREATE TRIGGER entries_keep_order BEFORE INSERT ON entries
+    WHEN NEW.sequence <> (SELECT coalesce(max(sequence), 0) + 1 FROM entries)
+    BEGIN SELECT raise(ABORT, 'an entry must follow the last one'); END;
+CREATE TRIGGER entries_no_update BEFORE UPDATE ON entries BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER entries_no_delete BEFORE DELETE ON entries BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER openings_no_update BEFORE UPDATE ON openings BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER openings_no_delete BEFORE DELETE ON openings BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER bounds_no_update BEFORE UPDATE ON bounds BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER bounds_no_delete BEFORE DELETE ON bounds BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER seals_no_update BEFORE UPDATE ON seals BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER seals_no_delete BEFORE DELETE ON seals BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER batches_no_update BEFORE UPDATE ON batches BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER batches_no_delete BEFORE DELETE ON batches BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER documents_no_update BEFORE UPDATE ON documents BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER documents_no_delete BEFORE DELETE ON documents BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER decisions_no_update BEFORE UPDATE ON decisions BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER decisions_no_delete BEFORE DELETE ON decisions BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+
+PRAGMA user_version = 1;
