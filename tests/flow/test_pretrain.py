@@ -124,6 +124,23 @@ def test_too_few_images_are_refused(tmp_path: Path, images: int, held_out: int) 
         pretrain(blobs(images), blobs(held_out), RECIPE, ORIGIN, tmp_path / "e", ignore)
 
 
+def test_a_name_that_no_card_may_have_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"no encoder's card can say this: name .* a name has lower-case letters"
+    ):
+        pretrain(blobs(64), blobs(16), RECIPE, replace(ORIGIN, name="My Bundle"), tmp_path / "e", ignore)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_without_a_finite_validation_writes_no_bundle(tmp_path: Path) -> None:
+    wild = replace(RECIPE, training_steps=1, warmup_steps=1, validate_every=1, learning_rate=1.0)
+    with pytest.raises(
+        ConfigurationError, match=r"the training diverged: no validation had a finite figure; lower the"
+    ):
+        pretrain(blobs(64), blobs(16), wild, ORIGIN, tmp_path / "e", ignore)
+    assert not (tmp_path / "e").exists()
+
+
 @pytest.mark.parametrize("change", [{"training_steps": 0}, {"warmup_steps": 0}, {"learning_rate": 0.0}])
 def test_an_impossible_recipe_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match=r"asked to train with .* give at least 1 of each, and a rate above 0"):
