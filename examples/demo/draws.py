@@ -19,8 +19,8 @@ from sklearn.preprocessing import StandardScaler
 
 from examples.demo import hospitals
 from examples.demo.hospitals import LABELS, Country
-from ldp_client.flow.encoder import Encoder
-from ldp_client.flow.installed import open_bundle
+from ldp_client.flow.encoder import Encoder, shipped
+from ldp_client.flow.installed import SHIPPED
 from ldp_client.privacy.clipping import clip, to_grid
 from ldp_client.privacy.labels import joint_vector
 from ldp_client.privacy.laplace import DiscreteLaplace
@@ -56,9 +56,9 @@ def readout(encoder: Encoder, country: Country) -> float:
     return float(roc_auc_score(country.test_labels, model.decision_function(maps(country.test_images))))
 
 
-def measure(country: Country, draws: int) -> None:
-    """Print one line for each epsilon."""
-    encoder = open_bundle(country.encoder, Path())
+def measure(country: Country, draws: int, hidden: torch.dtype | None = None) -> None:
+    """Print one line for each epsilon. `hidden`: the type of the flow's hidden layers, where it is not float32."""
+    encoder = Encoder.load(shipped(country.encoder.removeprefix(SHIPPED)), hidden)
     private = outputs(encoder, np.concatenate([hospital.images for hospital in country.hospitals]))
     labels = np.concatenate([hospital.labels for hospital in country.hospitals])
     test, source = outputs(encoder, country.test_images), SystemSource()
@@ -82,8 +82,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.demo.draws", description=__doc__)
     parser.add_argument("--patients", action="store_true")
     parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="hidden layers of the flow in bfloat16, to see the loss"
+    )
     arguments = parser.parse_args()
-    measure(hospitals.patients() if arguments.patients else hospitals.choose("file", Path("build")), arguments.draws)
+    country = hospitals.patients() if arguments.patients else hospitals.choose("file", Path("build"))
+    measure(country, arguments.draws, torch.bfloat16 if arguments.bfloat16 else None)
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def patients() -> Country:
         hospitals.append(Hospital(site, name, data.images[rows], data.labels[rows].astype(np.int64), ids))
     return Country(
         "cxr64 (real X-rays of children, several of some patients)",
-        encoder="shipped:kermany28-groups",
+        encoder="shipped:kermany64-groups",
         unit="patient",
         cap=2,
         epsilon="1",

@@ -85,15 +85,20 @@ class Encoder:
         (3, 2)
     """
 
-    def __init__(self, card: EncoderCard, flow: Glow, bottleneck: Bottleneck) -> None:
+    def __init__(
+        self, card: EncoderCard, flow: Glow, bottleneck: Bottleneck, hidden: torch.dtype | None = None
+    ) -> None:
         self.card = card
         self.flow = flow.eval().requires_grad_(False)
-        self.frozen = FrozenGlow(self.flow)
+        self.frozen = FrozenGlow(self.flow, hidden)
         self.bottleneck = bottleneck
 
     @classmethod
-    def load(cls, folder: Path) -> Encoder:
+    def load(cls, folder: Path, hidden: torch.dtype | None = None) -> Encoder:
         """Read and check a bundle.
+
+        `hidden` is the type of the couplings' hidden layers, for those who measure what bfloat16 changes; a release
+        uses the flow's own, which is the default.
 
         1. the card parses   2. the weights are not too large   3. their digest is the card's   4. they are safetensors
         5. names, shapes and types are the card's   6. values are finite and usable   7. ActNorms are initialised
@@ -137,7 +142,7 @@ class Encoder:
             {name.removeprefix("flow."): t for name, t in tensors.items() if name.startswith("flow.")}, assign=True
         )
         bottleneck = Bottleneck(tensors["bottleneck.mean"].numpy(), tensors["bottleneck.projection"].numpy())
-        return cls(card, flow, bottleneck)
+        return cls(card, flow, bottleneck, hidden)
 
     @property
     def digest(self) -> str:

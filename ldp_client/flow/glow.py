@@ -133,7 +133,13 @@ class Level(nn.Module):
             h, _ = step(h)
         return h if self.prior is None else cast(Tensor, self.prior(h)[0])
 
+    def require_initialised(self) -> None:
+        """Raise EncoderError unless every ActNorm was initialised."""
+        for step in self.typed_steps():
+            step.norm.require_initialised()
+
     def typed_steps(self) -> list[Step]:
+        """The steps in order."""
         return [cast(Step, step) for step in self.steps]
 
 
@@ -252,9 +258,11 @@ class Glow(nn.Module):
         return average_with_mirrored(pool_log_scales(self.traverse(torch.cat((x, x.flip(3))))[2]))
 
     def typed_levels(self) -> list[Level]:
+        """The levels in order, the finest first."""
         return [cast(Level, level) for level in self.levels]
 
     def require_shape(self, x: Tensor) -> None:
+        """Raise ParameterError unless x is (B, C, size, size)."""
         channels, size = self.shape.channels, self.shape.size
         if x.ndim != 4 or x.shape[1:] != (channels, size, size):
             raise ParameterError(

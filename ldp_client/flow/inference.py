@@ -9,7 +9,7 @@ plain PyTorch operations (no private operator, no compiler):
 - A coupling's three convolutions are three matrix products: the first gathers 3x3 neighbourhoods of the few channels
   that it reads, the last spreads its nine products to the neighbours, again on few channels. So no lane of the
   processor idles for want of output channels, and none of the padding is multiplied.
-- The hidden layers run over a few thousand positions at a time, which stay in the cache; a batch of any size needs the
+- The hidden layers run over some thousand positions at a time, which stay in the cache; a batch of any size needs the
   same scratch memory.
 - No bias is added to a hidden layer: relu(a + b) = max(a, -b) + b, and W b joins the next layer's bias. What reaches
   the output is a constant for each position (fewer neighbours at the border), computed once.
@@ -22,10 +22,10 @@ from torch import Tensor
 
 from ldp_client.flow.glow import Glow, Level, Step, average_with_mirrored, pool_log_scales
 from ldp_client.flow.layers import LOG_SCALE_BOUND
-from ldp_client.flow.training import gather, spread
+from ldp_client.flow.products import gather, spread
 
-POSITIONS = 2048
-"""Rows of a hidden layer at a time: at width 64 half a megabyte, a core's share of the cache."""
+POSITIONS = 4096
+"""Rows of a hidden layer at a time: at width 64 a megabyte, half of it for each of two cores' caches."""
 
 
 class FrozenStep:
@@ -74,6 +74,8 @@ class FrozenStep:
 class FrozenGlow:
     """The forward direction of a trained flow.
 
+    Raises EncoderError for a flow whose ActNorms were never initialised.
+
     Args:
         flow: the flow; later changes to it are not seen.
         hidden: the type of the couplings' hidden layers. bfloat16 is faster where the processor has it and moves
@@ -85,6 +87,7 @@ class FrozenGlow:
         self.levels: list[tuple[Level, list[FrozenStep]]] = []
         with torch.no_grad():
             for i, level in enumerate(flow.typed_levels()):
+                level.require_initialised()
                 side = flow.shape.size >> (i + 1)
                 dtype = hidden or flow.top.mean.dtype
                 self.levels.append((level, [FrozenStep(step, side, dtype) for step in level.typed_steps()]))

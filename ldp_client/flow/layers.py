@@ -58,18 +58,19 @@ class ActNorm(nn.Module):
         self.log_scale.copy_(-torch.log(deviation + 1e-6))
         self.initialised.fill_(1)
 
-    def _require_initialised(self) -> None:
+    def require_initialised(self) -> None:
+        """Raise EncoderError unless `initialize` was called, or an initialised state was loaded."""
         if not self.initialised:
             raise EncoderError(
                 "asked to encode, but an ActNorm was never initialised; pretrain the flow or load a pretrained encoder"
             )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        self._require_initialised()
+        self.require_initialised()
         return (x + self.bias) * self.log_scale.exp(), self._ladj(x)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        self._require_initialised()
+        self.require_initialised()
         return y * (-self.log_scale).exp() - self.bias, -self._ladj(y)
 
     def _ladj(self, x: Tensor) -> Tensor:

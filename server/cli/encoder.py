@@ -216,7 +216,8 @@ class _Shown:
             left = (state.steps - state.step) * state.images / rate if rate else 0.0
             self.bar.console.print(
                 f"step {state.step} of {state.steps}: {state.bits_per_dim:.4f} bits/dim held out, "
-                f"{state.loss:.4f} in the batch, {rate:,.0f} images/s, {timedelta(seconds=round(left))} left"
+                f"{state.loss:.4f} in the batch, {rate:,.0f} images/s, {timedelta(seconds=round(left))} left",
+                soft_wrap=True,
             )
 
 

@@ -46,7 +46,7 @@ def maximise_likelihood(
         raise ConfigurationError(
             f"asked to divide batches of {recipe.batch} among {workers.count} workers; give a multiple of their number"
         )
-    with _deterministic(recipe.threads):
+    with repeatable(recipe.threads, workers):
         state = _begin(train, recipe, workers)
         mark = fingerprint(recipe, train, held_out)
         restore(state, mark, folder)
@@ -131,11 +131,11 @@ def _schedule(step: int, recipe: Recipe) -> float:
 
 
 @contextmanager
-def _deterministic(threads: int) -> Iterator[None]:
-    """Fix what torch lets vary between two runs; set it back afterwards."""
+def repeatable(threads: int, workers: Workers) -> Iterator[None]:
+    """Fix what torch lets vary between two runs; set it back afterwards. A GPU warns where it has no fixed order."""
     before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=workers.device.type == "cuda")
     try:
         with torch.random.fork_rng(devices=[]):  # new layers draw weights, even those that are overwritten
             yield

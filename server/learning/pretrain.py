@@ -5,22 +5,24 @@ Nothing here ever sees a label or a hospital's X-ray.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor
 
-from ldp_client.errors import ParameterError
+from ldp_client.errors import ConfigurationError, ParameterError
 from ldp_client.flow.bottleneck import WHITENED_PCA, fit_whitened_pca
 from ldp_client.flow.encoder import BATCH, EncoderCard
 from ldp_client.flow.glow import Glow
 from ldp_client.flow.inference import FrozenGlow
 from server.learning.batches import prepared
 from server.learning.bundle import require_new, write_bundle
-from server.learning.likelihood import maximise_likelihood
+from server.learning.likelihood import maximise_likelihood, repeatable
 from server.learning.pictures import CURVE_FILE, SAMPLES_FILE, draw_curve, draw_samples
 from server.learning.recipe import Origin, Progress, Recipe
 from server.learning.workers import Workers
@@ -62,37 +64,58 @@ def pretrain(
             f"asked to train on {len(images)} images in batches of {recipe.batch}, with {len(held_out)} held out; "
             "give at least one batch and one held-out image"
         )
+    # Before hours of training: a name that no card may have is refused here.
+    card = _card(recipe, origin, len(images), len(held_out))
     train, validation = prepared(images, recipe), prepared(held_out, recipe)
     place = workshop(folder)
     place.mkdir(parents=True, exist_ok=True)
     state = maximise_likelihood(train, validation, recipe, place, progress, workers)
     if not workers.first:
         return None
+    if not math.isfinite(state.best_bits):
+        raise ConfigurationError(
+            "the training diverged: no validation had a finite figure; "
+            f"lower the learning rate of {recipe.learning_rate} and begin afresh without {place.name!r}"
+        )
     with torch.device("meta"):  # no weights to draw: they are all read
         flow = Glow(recipe.shape)
     flow.load_state_dict({name: tensor.cpu() for name, tensor in state.best.items()}, assign=True)
     draw_curve(state, place / CURVE_FILE)
     draw_samples(flow, recipe.content, recipe.seed, place / SAMPLES_FILE)
-    bottleneck = fit_whitened_pca(_maps(flow, torch.cat((train, validation))), recipe.dimension)
-    card = EncoderCard(
-        name=origin.name,
-        data_family=origin.data_family,
-        source=origin.source,
-        training_images=len(images),
-        held_out_images=len(held_out),
-        content=recipe.content,
-        size=recipe.shape.size,
-        channels=1,
-        levels=recipe.shape.levels,
-        steps=recipe.shape.steps,
-        width=recipe.shape.width,
-        bits_per_dim=f"{state.best_bits:.4f}",
-        bottleneck=WHITENED_PCA,
-        dimension=recipe.dimension,
-        weights_sha256="0" * 64,
-        command=origin.command,
-    )
+    with repeatable(recipe.threads, workers):
+        bottleneck = fit_whitened_pca(_maps(flow, torch.cat((train, validation))), recipe.dimension)
+    card = card.model_copy(update={"bits_per_dim": f"{state.best_bits:.4f}"})
     return write_bundle(card, flow, bottleneck, folder)
+
+
+def _card(recipe: Recipe, origin: Origin, training_images: int, held_out_images: int) -> EncoderCard:
+    """The card as far as it is known before training."""
+    try:
+        return EncoderCard(
+            name=origin.name,
+            data_family=origin.data_family,
+            source=origin.source,
+            training_images=training_images,
+            held_out_images=held_out_images,
+            content=recipe.content,
+            size=recipe.shape.size,
+            channels=1,
+            levels=recipe.shape.levels,
+            steps=recipe.shape.steps,
+            width=recipe.shape.width,
+            bits_per_dim="0.0000",
+            bottleneck=WHITENED_PCA,
+            dimension=recipe.dimension,
+            weights_sha256="0" * 64,
+            command=origin.command,
+        )
+    except ValidationError as error:
+        fault = error.errors(include_input=False)[0]
+        raise ConfigurationError(
+            f"no encoder's card can say this: {'.'.join(map(str, fault['loc']))} {fault['msg'].lower()}; "
+            "a name has lower-case letters, digits, - and _, texts are not empty, and sizes are at most 1024 px, 8 "
+            "levels, 64 steps and width 1024"
+        ) from error
 
 
 def _maps(flow: Glow, images: Tensor) -> NDArray[np.float64]:

@@ -61,6 +61,10 @@ def joined(device: str = "auto") -> Iterator[Workers]:
         raise ConfigurationError("asked to train on a GPU, torch finds none; leave --device out, or install its driver")
     gpu = device != "cpu" and torch.cuda.is_available()
     place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if gpu else torch.device("cpu")
+    if gpu:
+        torch.cuda.set_device(place)
+        # cuBLAS repeats itself with a workspace of fixed size only; it reads this when it starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Workers(device=place)

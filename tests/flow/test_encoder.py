@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
+from scipy.stats import kstest
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -358,6 +359,55 @@ def encoded(encoder: Encoder, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return encoder.encode(torch.stack([encoder.prepare(image) for image in images]))
 
 
+def held_out(encoder: Encoder, public: NDArray[np.uint8], seed: int) -> tuple[Tensor, Tensor]:
+    """The X-rays that training never saw, dequantised, and the log density of the noise."""
+    chosen = public[: encoder.card.held_out_images]
+    prepared = torch.stack([encoder.prepare(image) for image in chosen])
+    return dequantise(prepared, encoder.content, torch.Generator().manual_seed(seed))
+
+
+def assert_card_states_its_bits(encoder: Encoder, public: NDArray[np.uint8]) -> None:
+    noisy, log_q = held_out(encoder, public, seed=1)
+    with torch.inference_mode():
+        parts = zip(torch.split(noisy, 50), torch.split(log_q, 50), strict=True)
+        bits = torch.cat([encoder.flow.bits_per_dim(*part, encoder.content) for part in parts]).mean().item()
+    assert abs(bits - float(encoder.card.bits_per_dim)) < 0.005
+
+
+# Distance between the distribution functions of all latents and N(0, 1). A deviation that is off by a quarter gives
+# max |Phi(z / 1.25) - Phi(z)| = .053.
+LATENT_DISTANCE = 0.03
+
+
+def latent_distance(levels: list[Tensor], factor: float = 1.0) -> float:
+    return float(kstest(factor * torch.cat([z.flatten() for z in levels]).double().numpy(), "norm").statistic)
+
+
+@pytest.mark.real
+class TestShippedAt64OnRealXRays:
+    """What docs/encoder.md says about the encoder of 64 px."""
+
+    @pytest.fixture(scope="class")
+    def public(self, data_dir: Path) -> NDArray[np.uint8]:
+        with np.load(data_dir / "cxr64.npz") as arrays:
+            images: NDArray[np.uint8] = arrays["images"][arrays["split"] == "public"]
+        return images[public_indices(images, len(images))]
+
+    def test_its_card_states_its_held_out_bits_per_dim(self, public: NDArray[np.uint8]) -> None:
+        assert_card_states_its_bits(Encoder.load(shipped("kermany64-groups")), public)
+
+    def test_it_inverts_in_float32(self, public: NDArray[np.uint8]) -> None:
+        encoder = Encoder.load(shipped("kermany64-groups"))
+        noisy, _ = held_out(encoder, public[:64], seed=2)
+        assert (encoder.decode(encoder.latents(noisy)) - noisy).abs().max() <= 1e-4
+
+    def test_latents_of_held_out_xrays_are_standard_normal(self, public: NDArray[np.uint8]) -> None:
+        encoder = Encoder.load(shipped("kermany64-groups"))
+        latents = encoder.latents(held_out(encoder, public, seed=3)[0])
+        assert latent_distance(latents) < LATENT_DISTANCE
+        assert latent_distance(latents, 1.25) > LATENT_DISTANCE
+
+
 @pytest.mark.real
 class TestShippedOnRealXRays:
     """What docs/encoder.md says about the shipped encoder."""
@@ -371,13 +421,14 @@ class TestShippedOnRealXRays:
 
     def test_its_card_states_its_held_out_bits_per_dim(self, pneumoniamnist: dict[str, NDArray[Any]]) -> None:
         """To 0.005: another draw of the dequantisation noise than in pretraining."""
+        images = pneumoniamnist["train_images"]
+        assert_card_states_its_bits(Encoder.load(shipped()), images[public_indices(images)])
+
+    def test_latents_of_held_out_xrays_are_standard_normal(self, pneumoniamnist: dict[str, NDArray[Any]]) -> None:
         encoder, images = Encoder.load(shipped()), pneumoniamnist["train_images"]
-        held_out = images[public_indices(images)[: encoder.card.held_out_images]]
-        prepared = torch.stack([encoder.prepare(image) for image in held_out])
-        with torch.inference_mode():
-            noisy = dequantise(prepared, torch.Generator().manual_seed(1))
-            bits = encoder.flow.bits_per_dim(noisy, encoder.content).mean().item()
-        assert abs(bits - float(encoder.card.bits_per_dim)) < 0.005
+        latents = encoder.latents(held_out(encoder, images[public_indices(images)], seed=3)[0])
+        assert latent_distance(latents) < LATENT_DISTANCE
+        assert latent_distance(latents, 1.25) > LATENT_DISTANCE
 
     def test_the_hospitals_class_means_tell_pneumonia_on_test_images(
         self, pneumoniamnist: dict[str, NDArray[Any]]

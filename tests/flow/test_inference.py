@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ldp_client.errors import ParameterError
+from ldp_client.errors import EncoderError, ParameterError
 from ldp_client.flow import inference
-from ldp_client.flow.glow import Shape
+from ldp_client.flow.glow import Glow, Shape
 from ldp_client.flow.inference import FrozenGlow
 from tests.flow.random_flow import random_flow, random_images
 
@@ -73,3 +73,8 @@ def test_images_of_another_shape_are_refused() -> None:
     for work in (frozen.encode, frozen.log_scale_map):
         with pytest.raises(ParameterError, match=r"this flow takes \(B, 1, 32, 32\)"):
             work(torch.zeros(1, 1, 8, 8))
+
+
+def test_a_flow_that_was_never_initialised_is_refused() -> None:
+    with pytest.raises(EncoderError, match="an ActNorm was never initialised"):
+        FrozenGlow(Glow(SHAPES[0]))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from typer.testing import CliRunner
 
 from ldp_client.errors import ConfigurationError, ParameterError
@@ -20,7 +21,8 @@ from ldp_client.flow.encoder import CARD_FILE, WEIGHTS_FILE, Encoder, EncoderCar
 from ldp_client.flow.glow import Shape
 from server.cli.encoder import app
 from server.learning.bundle import refit_bottleneck
-from server.learning.pretrain import pretrain
+from server.learning.pictures import CURVE_FILE, SAMPLES_FILE
+from server.learning.pretrain import pretrain, workshop
 from server.learning.public_subset import public_indices
 from server.learning.recipe import Origin, Progress, Recipe
 
@@ -122,6 +124,23 @@ def test_too_few_images_are_refused(tmp_path: Path, images: int, held_out: int) 
         pretrain(blobs(images), blobs(held_out), RECIPE, ORIGIN, tmp_path / "e", ignore)
 
 
+def test_a_name_that_no_card_may_have_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"no encoder's card can say this: name .* a name has lower-case letters"
+    ):
+        pretrain(blobs(64), blobs(16), RECIPE, replace(ORIGIN, name="My Bundle"), tmp_path / "e", ignore)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_without_a_finite_validation_writes_no_bundle(tmp_path: Path) -> None:
+    wild = replace(RECIPE, training_steps=1, warmup_steps=1, validate_every=1, learning_rate=1.0)
+    with pytest.raises(
+        ConfigurationError, match=r"the training diverged: no validation had a finite figure; lower the"
+    ):
+        pretrain(blobs(64), blobs(16), wild, ORIGIN, tmp_path / "e", ignore)
+    assert not (tmp_path / "e").exists()
+
+
 @pytest.mark.parametrize("change", [{"training_steps": 0}, {"warmup_steps": 0}, {"learning_rate": 0.0}])
 def test_an_impossible_recipe_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match=r"asked to train with .* give at least 1 of each, and a rate above 0"):
@@ -202,6 +221,46 @@ class TestCommands:
         again[again.index("--out") + 1] = str(tmp_path / "elsewhere" / "e")
         second = runner.invoke(app, [*again, "--format", "json"])
         assert json.loads(second.stdout) == card
+
+    def test_a_short_command_is_enough(self, tmp_path: Path, data: Path) -> None:
+        """Name, family, source, sizes and batch have defaults; the pictures and the report tell how it went."""
+        words = f"train --data {data} --size 8 --training-steps 3 --out {tmp_path / 'e'} --format json"
+        result = CliRunner().invoke(app, [*words.split(), "--held-out", "10", "--batch", "16", "--levels", "2"])
+        assert result.exit_code == 0, result.exception
+        card = json.loads(result.stdout)
+        assert (card["name"], card["data_family"], card["source"]) == ("e", "blobs", "80 public images of blobs.npz")
+        assert (card["content"], card["size"], card["levels"]) == (6, 8, 2)
+        assert re.search(r"step 3 of 3: \d+\.\d{4} bits/dim held out, .* images/s, 0:00:00 left", result.stderr)
+        with Image.open(workshop(tmp_path / "e") / SAMPLES_FILE) as samples:
+            assert samples.size == (8 * 6 * 3, 3 * 6 * 3)  # eight samples of 6 px at three temperatures, enlarged
+        with Image.open(workshop(tmp_path / "e") / CURVE_FILE) as curve:
+            assert len(np.unique(np.asarray(curve.convert("RGB")).reshape(-1, 3), axis=0)) > 3  # something is drawn
+
+    def test_a_folder_of_pngs_trains_too(self, tmp_path: Path) -> None:
+        (tmp_path / "films").mkdir()
+        for number, image in enumerate(blobs(40)):
+            Image.fromarray(np.kron(image, np.ones((5, 5), np.uint8))).save(tmp_path / "films" / f"{number}.png")
+        words = f"train --data {tmp_path / 'films'} --size 8 --levels 2 --training-steps 1 --out {tmp_path / 'e'}"
+        result = CliRunner().invoke(app, [*words.split(), "--held-out", "10", "--batch", "16", "--format", "json"])
+        assert result.exit_code == 0, result.exception
+        assert json.loads(result.stdout)["training_images"] == 30
+
+    def test_card_shows_family_bits_and_digest(self) -> None:
+        card = Encoder.load(shipped()).card
+        shown = CliRunner().invoke(app, ["card", str(shipped()), "--format", "json"]).stdout
+        assert {"data_family": "kermany", "bits_per_dim": card.bits_per_dim, "digest": card.digest}.items() <= (
+            json.loads(shown).items()
+        )
+
+    def test_a_mode_and_a_precision_are_one_option_each(self, tmp_path: Path, data: Path) -> None:
+        digests = set()
+        for number, more in enumerate(("", "--mode frugal", "--precision bfloat16 --mode frugal")):
+            words = ["train", "--data", str(data), "--out", str(tmp_path / str(number)), *shlex.split(self.OPTIONS)]
+            result = CliRunner().invoke(app, [*words, *more.split(), "--format", "json"])
+            assert result.exit_code == 0, result.exception
+            digests.add(json.loads(result.stdout)["digest"])
+            assert more in json.loads(result.stdout)["command"] or not more or "bfloat16" in more
+        assert len(digests) == 3
 
     def test_card_prints_the_whole_digest(self) -> None:
         result = CliRunner().invoke(app, ["card", str(shipped())])

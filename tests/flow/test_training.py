@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ldp_client.errors import ParameterError
+from ldp_client.errors import EncoderError, ParameterError
 from ldp_client.flow.glow import Glow, Shape
-from ldp_client.flow.training import Mode, gather, log_prob, spread
+from ldp_client.flow.products import gather, spread
+from ldp_client.flow.training import Mode, log_prob
 from tests.flow.random_flow import generator, random_flow, random_images
 
 SHAPES = [
@@ -95,6 +96,12 @@ def test_mixed_precision_of_the_plain_mode_is_refused() -> None:
 def test_images_of_another_shape_are_refused(mode: Mode) -> None:
     with pytest.raises(ParameterError, match=r"this flow takes \(B, 1, 16, 16\)"):
         log_prob(random_flow(SHAPES[0]), torch.zeros(1, 1, 8, 8), mode)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_flow_that_was_never_initialised_is_refused(mode: Mode) -> None:
+    with pytest.raises(EncoderError, match="an ActNorm was never initialised"):
+        log_prob(Glow(SHAPES[0]), torch.zeros(1, 1, 16, 16), mode)
 
 
 def test_gather_reads_neighbours_and_spread_is_its_adjoint() -> None:

@@ -1,0 +1,72 @@
+"""`python -m examples.latents`: whether a shipped encoder's latents of X-rays it never trained on are standard normal.
+
+Needs LDP_DATA. Takes the held-out public images, dequantised as in training, and compares the latents of each level
+with N(0, 1): mean, standard deviation, and the Kolmogorov-Smirnov distance D = max |F(z) - Phi(z)|. The distance is
+reported, not a p-value: with a hundred thousand latents, which are not independent, every model of real data would be
+rejected; D says by how much of the probability it is off. Writes the picture that docs/encoder.md shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import kstest, norm
+
+from ldp_client.flow.encoder import Encoder, shipped
+from ldp_client.flow.glow import dequantise
+from server.learning.public_images import read_images
+from server.learning.public_subset import public_indices
+
+HELD_OUT = 200
+DATA = {"kermany28": ("pneumoniamnist.npz", "", 2000), "kermany64-groups": ("cxr64.npz", "public", 0)}
+
+
+def held_out_latents(name: str) -> list[NDArray[np.float64]]:
+    """Latents of the held-out images, a flat array for each level, the finest first. What comes of padding is in it."""
+    file, split, public = DATA[name]
+    images = read_images(Path(os.environ["LDP_DATA"]) / file, key="", split=split, side=0)
+    chosen = images[public_indices(images, public or len(images))[:HELD_OUT]]
+    encoder = Encoder.load(shipped(name))
+    prepared = torch.stack([encoder.prepare(image) for image in chosen])
+    noisy, _ = dequantise(prepared, encoder.content, torch.Generator().manual_seed(0))
+    return [level.double().numpy().ravel() for level in encoder.latents(noisy)]
+
+
+def draw(levels: list[NDArray[np.float64]], name: str, path: Path) -> None:
+    """Histograms over N(0, 1), a panel for each level and one for all."""
+    matplotlib.use("agg")
+    panels = [*((f"level {i + 1}", z) for i, z in enumerate(levels)), ("all", np.concatenate(levels))]
+    figure = Figure(figsize=(2.6 * len(panels), 2.8), layout="constrained")
+    grid = np.linspace(-4, 4, 81)
+    for axes, (title, z) in zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True):
+        axes.hist(z, bins=list(grid), density=True, color="lightsteelblue")
+        axes.plot(grid, norm.pdf(grid), color="black", linewidth=1)
+        axes.set(title=title, xlabel="latent")
+    figure.suptitle(f"{name}: latents of {HELD_OUT} held-out X-rays, and N(0, 1)")
+    figure.savefig(path, dpi=90)
+
+
+def main() -> None:
+    """Print a line for each level and write the picture."""
+    parser = argparse.ArgumentParser(prog="python -m examples.latents", description=__doc__)
+    parser.add_argument("--encoder", choices=list(DATA), default="kermany28")
+    parser.add_argument("--out", type=Path, default=Path("build") / "latents.png")
+    arguments = parser.parse_args()
+    levels = held_out_latents(arguments.encoder)
+    for title, z in [*((f"level {i + 1}", z) for i, z in enumerate(levels)), ("all", np.concatenate(levels))]:
+        distance = kstest(z, "norm").statistic
+        print(f"{title}: {len(z):,} latents, mean {z.mean():+.3f}, deviation {z.std():.3f}, D {distance:.4f}")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    draw(levels, arguments.encoder, arguments.out)
+    print(f"written to {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
