@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ldp_client.errors import BudgetExceededError, WaitingError
-from ldp_client.ledger.agreements import Agreements
+from ldp_client.ledger.readings import Readings
 from ldp_client.privacy.accountant import PrivacyFilter
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.wire.campaign import Campaign, campaign_id
@@ -44,30 +44,12 @@ class OpenCharge:
     unit: bytes
 
 
-class SiteLedger(Agreements):
+class SiteLedger(Readings):
     """A site's ledger: what each unit was charged, and the record drawn for it.
 
-    Built in layers, one file each: the chain on disk, correspondence with the centre, agreements of the officer, and
-    here charges and seals.
+    Built in layers, one file each: the chain on disk, correspondence with the centre, agreements of the officer, what
+    can be read back, and here charges and seals.
     """
-
-    def payloads(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
-        """(Seal sequence, record) of the seals in a range."""
-        query = (
-            "SELECT sequence, payload FROM seals WHERE payload NOT NULL AND sequence BETWEEN ? AND ? ORDER BY sequence"
-        )
-        yield from self._connection.execute(query, (first, last))
-
-    def payload_size(self, sequence: int) -> int:
-        """How many bytes the record of a Seal has."""
-        query = "SELECT length(payload) FROM seals WHERE sequence = ?"
-        return int(self._connection.execute(query, (sequence,)).fetchone()[0] or 0)
-
-    def last_draw(self, first: int, last: int) -> str | None:
-        """The last day on which a record of these entries was drawn; None if there is no record among them."""
-        query = "SELECT max(day) FROM seals WHERE payload NOT NULL AND sequence BETWEEN ? AND ?"
-        day = self._connection.execute(query, (first, last)).fetchone()[0]
-        return None if day is None else str(day)
 
     def spent(self, unit: bytes) -> PrivacyLoss:
         """The odometer of one unit: everything it was ever charged, sealed or not."""
@@ -93,23 +75,6 @@ class SiteLedger(Agreements):
         """Charges left without a record by a crash, in order."""
         query = "SELECT charge, campaign, xray, unit FROM unsettled WHERE campaign = ? ORDER BY charge"
         return [OpenCharge(*row) for row in self._connection.execute(query, (campaign,))]
-
-    def records_by_xray(self, campaign: str) -> dict[bytes, bytes]:
-        """The sealed records of a campaign by their X-ray's key: known to this site and to nobody else."""
-        query = """SELECT o.xray, s.payload FROM openings o JOIN seals s ON s.charge = o.charge
-                   WHERE o.campaign = ? AND s.payload NOT NULL"""
-        return dict(self._connection.execute(query, (campaign,)))
-
-    def counts(self, campaign: str) -> tuple[int, int]:
-        """(records sealed, charges) of a campaign."""
-        query = """SELECT count(s.payload), count(*) FROM openings o LEFT JOIN seals s ON s.charge = o.charge
-                   WHERE campaign = ?"""
-        sealed, charged = self._connection.execute(query, (campaign,)).fetchone()
-        return int(sealed), int(charged)
-
-    def campaigns_charged(self) -> list[str]:
-        """Campaigns that have taken anything."""
-        return [row[0] for row in self._connection.execute("SELECT campaign FROM bounds ORDER BY campaign")]
 
     def largest_spent(self) -> PrivacyLoss:
         """The most that any unit has spent: for the officer's eyes, it does not leave the site."""
