@@ -48,15 +48,16 @@ def compare(connection: Connection, export: Path, signing_key: bytes) -> list[st
 def _check_entries(connection: Connection, known: Site, history: SiteHistory) -> None:
     columns = tables.entries.c
     query = select(columns.sequence, columns.head).where(columns.site == known.site).order_by(columns.sequence)
-    for row in connection.execute(query.execution_options(yield_per=5000)):
-        head = history.heads.get(row.sequence)
-        if head is None:
-            return
-        if head != row.head:
-            raise ForkError(
-                f"site {known.site}, entry {row.sequence}: the export has another entry than the centre committed; "
-                "there are two histories. Ask the site whether its ledger was copied or restored"
-            )
+    with connection.execute(query.execution_options(yield_per=5000)) as rows:
+        for row in rows:
+            head = history.heads.get(row.sequence)
+            if head is None:
+                return
+            if head != row.head:
+                raise ForkError(
+                    f"site {known.site}, entry {row.sequence}: the export has another entry than the centre committed; "
+                    "there are two histories. Ask the site whether its ledger was copied or restored"
+                )
 
 
 def _ahead(known: Site, history: SiteHistory) -> list[str]:

@@ -69,9 +69,8 @@ def lines(
             continue
         if campaign is not None and entry.reference != campaign and row.sequence not in charging:
             continue
-        if (since is not None and (day is None or day < since)) or (until is not None and (day is None or day > until)):
-            continue
-        yield Line(row.sequence, entry, day, row.head)
+        if _within(day, since, until):
+            yield Line(row.sequence, entry, day, row.head)
 
 
 def entries(
@@ -109,14 +108,16 @@ def entries(
     days = sorted((name, first, day) for (name, first), day in _days(connection, site).items())
     batch = -1
     query = query.order_by(entries.site, entries.sequence).execution_options(yield_per=5000)
-    for row in connection.execute(query):
-        while batch + 1 < len(days) and days[batch + 1][:2] <= (row.site, row.sequence):
-            batch += 1
-        # The genesis entry came with the enrolment and has no batch.
-        day = days[batch][2] if batch >= 0 and days[batch][0] == row.site else None
-        if (since is not None and (day is None or day < since)) or (until is not None and (day is None or day > until)):
-            continue
-        yield SiteEntry(row.site, row.sequence, row.kind, row.campaign, row.micro_epsilon, row.charge, day, row.head)
+    with connection.execute(query) as rows:
+        for row in rows:
+            while batch + 1 < len(days) and days[batch + 1][:2] <= (row.site, row.sequence):
+                batch += 1
+            # The genesis entry came with the enrolment and has no batch.
+            day = days[batch][2] if batch >= 0 and days[batch][0] == row.site else None
+            if _within(day, since, until):
+                yield SiteEntry(
+                    row.site, row.sequence, row.kind, row.campaign, row.micro_epsilon, row.charge, day, row.head
+                )
 
 
 def charged(
@@ -155,7 +156,7 @@ def charged(
     found = []
     for row in connection.execute(query):
         day = days[row.site, row.first]
-        if (since is None or day >= since) and (until is None or day <= until):
+        if _within(day, since, until):
             found.append(Charged(row.site, row.central_sequence, day, row.campaign, row.charges, row.bound))
     return found
 
@@ -169,6 +170,13 @@ def body(connection: Connection, sequence: int, site: str | None = None) -> tupl
         query = select(columns.body, columns.head).where(columns.site == site, columns.sequence == sequence)
     row = connection.execute(query).one_or_none()
     return None if row is None else (row.body, row.head)
+
+
+def _within(day: str | None, since: str | None, until: str | None) -> bool:
+    """Whether a day lies in a time; what has no day lies only in all of it."""
+    if day is None:
+        return since is None and until is None
+    return (since is None or day >= since) and (until is None or day <= until)
 
 
 def _days(connection: Connection, site: str | None) -> dict[tuple[str, int], str]:

@@ -277,6 +277,19 @@ def test_campaign_is_listed_shown_and_planned(ldp: Terminal, world: World) -> No
     assert world.site.ledger.counts(world.name) == (0, 0)  # free: nothing was drawn
 
 
+def test_list_says_when_an_approval_no_longer_holds(ldp: Terminal, world: World) -> None:
+    def listed() -> str:
+        assert ldp("campaign", "list", "--format", "json") == 0
+        return str(json.loads(ldp.out)[0]["answer"])
+
+    world.approve()
+    assert listed() == "approved"
+    world.set_policy(serial=2)
+    assert listed() == "approved under an earlier policy; approve again"
+    world.approve(expires="2020-01-01")
+    assert listed() == "approved; ended"
+
+
 # --- what is set aside
 
 NAME = "Mustermann^Erika [red]\x1b[31m.png"
