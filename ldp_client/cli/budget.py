@@ -8,8 +8,8 @@ import typer
 
 from ldp_client import desk
 from ldp_client.cli.console import HERE, Format, Output, State, choose, day, show
-from ldp_client.cli.patient import Issuer, Patient, typed_patient
 from ldp_client.cli.table_file import Since, Until
+from ldp_client.cli.typed_patient import Issuer, Patient, typed_patient
 from ldp_client.privacy.accountant import PrivacyFilter, bound_per_unit
 from ldp_client.privacy.loss import NOTHING, PrivacyLoss
 from ldp_client.site import Site, open_site

@@ -11,8 +11,8 @@ import typer
 
 from ldp_client import desk
 from ldp_client.cli.console import HERE, Format, Output, State, choose, day, say, show
-from ldp_client.cli.patient import Issuer, Patient, typed_patient
 from ldp_client.cli.table_file import FileKind, Since, Until, write_rows
+from ldp_client.cli.typed_patient import Issuer, Patient, typed_patient
 from ldp_client.errors import ConfigurationError
 from ldp_client.export import write_export, write_openings
 from ldp_client.privacy.loss import PrivacyLoss

@@ -22,6 +22,7 @@ class _Nouns(LazyGroup):
         "courier": "Run the courier: carries the spool through Flower; sees no X-ray.",
         "node": "Make the Flower node's key and run the stock SuperNode.",
         "budget": "What was spent and what remains.",
+        "patient": "Merge two ids of one patient: both balances add up.",
         "ledger": "Head, verification, export, and charges left open by a crash.",
     }
 

@@ -1,30 +1,46 @@
-"""A patient, named by the officer on this machine and hashed at once: the id stands in no argument and no history."""
+"""`ldp-client patient`: what concerns one patient, who is named on this machine only."""
 
 from __future__ import annotations
 
-import getpass
-import sys
 from typing import Annotated
 
 import typer
 
+from ldp_client.cli.console import HERE, State, say
+from ldp_client.cli.typed_patient import typed_patient
 from ldp_client.errors import ConfigurationError
-from ldp_client.imaging.xray import normal_id, patient_key
-from ldp_client.site import Site
+from ldp_client.privacy.accountant import PrivacyFilter
+from ldp_client.privacy.loss import NOTHING
+from ldp_client.site import open_site
 
-Patient = Annotated[
-    bool, typer.Option("--patient", help="Only one patient's: the id is asked for, or read from standard input.")
-]
-Issuer = Annotated[str, typer.Option(help="Who gave the patient id, where the DICOM files name an issuer.")]
+app = typer.Typer(no_args_is_help=True)
 
 
-def typed_patient(site: Site, issuer: str, asked: str = "patient id (not shown): ") -> bytes:
-    """The key of the patient whose id is typed at a terminal, or is the next line of standard input.
+@app.callback()
+def _describe() -> None:
+    """A patient's id is typed in, or read from standard input, hashed at once and written nowhere."""
 
-    Raises:
-        ConfigurationError: no id was given. The text does not repeat it.
-    """
-    typed = getpass.getpass(asked) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
-    if not normal_id(typed):
-        raise ConfigurationError("no patient id was given; type it, or give it as a line of standard input")
-    return patient_key(site.secret, issuer, typed)
+
+@app.command()
+def merge(
+    issuer: Annotated[str, typer.Option(help="Who gave the id that is kept, where DICOM files name an issuer.")] = "",
+    joined_issuer: Annotated[str, typer.Option(help="Who gave the other id.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Really: a merge can't be taken back.")] = False,
+    state: State = HERE,
+) -> None:
+    """Count two patient ids as one person from now on: both balances add up. Asks for the kept id, then the other."""
+    if not yes:
+        raise ConfigurationError("a merge can't be taken back; say with --yes that the two ids are one person's")
+    site = open_site(state)
+    try:
+        kept = typed_patient(site, issuer, "patient id that is kept (not shown): ")
+        joined = typed_patient(site, joined_issuer, "patient id that is the same person's (not shown): ")
+        # Not while an agent draws for either.
+        with site.alone():
+            spent = site.ledger.merge(kept, joined)
+        policy = site.ledger.policy()
+        budget = policy[1].lifetime_budget if policy else NOTHING
+        left = PrivacyFilter(budget, "patient").remaining(spent)
+        say(f"the two ids are one patient now, who has spent epsilon {spent} of {budget}; {left} left")
+    finally:
+        site.close()

@@ -12,11 +12,11 @@ What a crash leaves behind, and what a restart makes of it:
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ldp_client.errors import BudgetExceededError, WaitingError
+from ldp_client.errors import BudgetExceededError, ConfigurationError, WaitingError
 from ldp_client.ledger.readings import Readings
 from ldp_client.privacy.accountant import PrivacyFilter
 from ldp_client.privacy.loss import PrivacyLoss
@@ -61,6 +61,30 @@ class SiteLedger(Readings):
         self._odometer.follow(self._connection)
         return self._odometer.charged_in(campaign, unit)
 
+    def root(self, unit: bytes) -> bytes:
+        """The unit that a unit is counted as: itself, or the one that it was merged into."""
+        return self.roots()(unit)
+
+    def roots(self) -> Callable[[bytes], bytes]:
+        """`root` as it stands now, for many units."""
+        self._odometer.follow(self._connection)
+        return self._odometer.root
+
+    def merge(self, kept: bytes, joined: bytes) -> PrivacyLoss:
+        """Count two units as one from now on, for good; what both have spent together.
+
+        Nothing of it leaves: to others, the charges of both were never any unit's.
+
+        Raises:
+            ConfigurationError: they are one already.
+        """
+        with self._transaction() as connection:
+            first, second = self.root(kept), self.root(joined)
+            if first == second:
+                raise ConfigurationError("the two ids are counted as one patient already; nothing was changed")
+            connection.execute("INSERT INTO merges (kept, joined) VALUES (?, ?)", (first, second))
+        return self.spent(first)
+
     def room(self, campaign: Campaign, unit: bytes, budget: PrivacyLoss) -> int:
         """How many more X-rays of a unit the campaign's cap and a lifetime budget hold now; `charge` decides."""
         left = budget.micro_epsilon - self.spent(unit).micro_epsilon
@@ -74,7 +98,9 @@ class SiteLedger(Readings):
     def open_charges(self, campaign: str) -> list[OpenCharge]:
         """Charges left without a record by a crash, in order."""
         query = "SELECT charge, campaign, xray, unit FROM unsettled WHERE campaign = ? ORDER BY charge"
-        return [OpenCharge(*row) for row in self._connection.execute(query, (campaign,))]
+        root = self.roots()
+        rows = self._connection.execute(query, (campaign,))
+        return [OpenCharge(sequence, name, xray, root(unit)) for sequence, name, xray, unit in rows]
 
     def largest_spent(self) -> PrivacyLoss:
         """The most that any unit has spent: for the officer's eyes, it does not leave the site."""
@@ -107,9 +133,10 @@ class SiteLedger(Readings):
             bodies: list[bytes] = []
             paying: list[ChargeRequest] = []
             for request in requests:
-                spent, count = admitted.get(request.unit) or (
-                    PrivacyLoss(odometer.spent(request.unit)),
-                    odometer.charged_in(name, request.unit),
+                unit = odometer.root(request.unit)
+                spent, count = admitted.get(unit) or (
+                    PrivacyLoss(odometer.spent(unit)),
+                    odometer.charged_in(name, unit),
                 )
                 try:
                     total = budget.admit(spent, loss)
@@ -121,7 +148,7 @@ class SiteLedger(Readings):
                         raise WaitingError(_charged_elsewhere(campaign)) from refusal
                     answers.append(refusal)
                     continue
-                admitted[request.unit] = (total, count + 1)
+                admitted[unit] = (total, count + 1)
                 subject = subject_commitment(request.unit, request.salt)
                 bodies.append(charge_body(subject, name, standing.sequence, loss.micro_epsilon))
                 paying.append(request)

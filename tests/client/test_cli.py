@@ -29,7 +29,7 @@ from ldp_client.wire.exchange import CentreCard, Enrolment
 from ldp_client.wire.signing import fingerprint
 from tests.client.world import CENTRE, OFFICER, SEALING, TODAY, World, make_campaign, pictures, write_xrays
 
-NOUNS = ("site", "officer", "policy", "dataset", "campaign", "agent", "courier", "node", "budget", "ledger")
+NOUNS = ("site", "officer", "policy", "dataset", "campaign", "agent", "courier", "node", "budget", "patient", "ledger")
 LDP_CLIENT = Path(sys.executable).parent / "ldp-client"
 
 

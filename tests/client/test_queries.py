@@ -15,6 +15,7 @@ from ldp_client.cli import table_file
 from ldp_client.errors import ConfigurationError, FormatError, VerificationError
 from ldp_client.export import write_export, write_openings
 from ldp_client.openings import check_openings, main
+from ldp_client.site import data_set
 from ldp_client.wire.chain import charge_body, subject_commitment
 from tests.client.test_cli import Terminal
 from tests.client.world import TODAY, MakeWorld, World, make_campaign
@@ -140,6 +141,22 @@ def test_parquet_without_its_library_names_the_extra(tmp_path: Path, monkeypatch
     with pytest.raises(ConfigurationError, match=r"pip install 'ldp-glow\[parquet\]', or ask for jsonl or csv"):
         table_file.write_rows([{"a": "b"}], tmp_path / "x", table_file.FileKind.PARQUET)
     assert not (tmp_path / "x").exists()
+
+
+def test_two_ids_of_one_patient_are_merged_on_purpose(
+    ldp: Terminal, released: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ldp.refused(2, "a merge can't be taken back; say with --yes", "patient", "merge")
+    types("P-1\nP-2", monkeypatch)
+    assert ldp("patient", "merge", "--yes") == 0
+    assert ldp.out == "the two ids are one patient now, who has spent epsilon 6 of 8; 2 left\n"
+    types("P-2\nP-1", monkeypatch)
+    ldp.refused(2, "counted as one patient already", "patient", "merge", "--yes")
+    units = {item.patient for item in data_set(released.site, released.campaign).items}
+    assert len(units) == 2
+    with released.site.alone():
+        types("P-1\nP-3", monkeypatch)
+        ldp.refused(5, "an agent works for site north already; stop it first", "patient", "merge", "--yes")
 
 
 # --- the cap per patient, proved

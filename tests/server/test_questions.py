@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hospital import Hospital, a_campaign
 from sqlalchemy import delete, text
 from world import World
@@ -152,6 +153,20 @@ def test_entries_are_written_as_rows(ldp: Terminal, tmp_path: Path, options: tup
 def test_a_part_of_a_ledger_is_no_proof(ldp: Terminal, tmp_path: Path) -> None:
     assert ldp("ledger", "export", "--out", tmp_path / "x", "--site", "anne") == 2
     assert "a part of a ledger proves nothing" in ldp.err
+
+
+def test_a_site_is_suspended_resumed_and_gets_another_node(ldp: Terminal, gathered: World, tmp_path: Path) -> None:
+    assert ldp("site", "suspend", "anne") == 0
+    assert [row["suspended"] for row in ldp.rows("site", "list")] == ["yes", "no"]
+    assert ldp("site", "resume", "anne") == 0
+    assert [row["suspended"] for row in ldp.rows("site", "list")] == ["no", "no"]
+    anne = gathered.hospitals["anne"]
+    anne.node = ec.generate_private_key(ec.SECP384R1())
+    (tmp_path / "anne.enrolment").write_bytes(anne.enrolment())
+    assert ldp("site", "replace-node", tmp_path / "anne.enrolment") == 0
+    assert gathered.centre.site_of(anne.node_key_pem) == "anne"
+    assert ldp("site", "replace-node", tmp_path / "none") == 2
+    assert "cannot be read (No such file or directory); ask the site for its enrolment" in ldp.err
 
 
 # --- reconcile
