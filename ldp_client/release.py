@@ -23,13 +23,12 @@ from ldp_client.errors import BudgetExceededError, ParameterError, PolicyRefused
 from ldp_client.flow.encoder import Encoder
 from ldp_client.imaging.dataset import DataSet, Item
 from ldp_client.ledger.store import ChargeRequest, OpenCharge, SiteLedger
-from ldp_client.privacy.clipping import Clipped, clip, to_grid
-from ldp_client.privacy.labels import joint_vector
-from ldp_client.privacy.laplace import DiscreteLaplace
+from ldp_client.privacy.drawing import Input, draw
+from ldp_client.privacy.drawing import prepare as prepare_integers
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.noise import ByteSource, shuffled
 from ldp_client.wire.campaign import Campaign, campaign_id
-from ldp_client.wire.record import pack
+from ldp_client.wire.record import codebook_seed, pack
 
 Clock = Callable[[], datetime.date]
 Progress = Callable[[int, int], None]
@@ -78,37 +77,37 @@ def release(
             f"the campaign names the encoder {campaign.encoder[:12]}; the one installed is {encoder.digest[:12]}. "
             "Install that bundle and name it in agent.toml"
         )
-    shape = (encoder.dimension, data_set.label_names)
-    if shape != (campaign.release.bottleneck_dimension, campaign.label_names):
+    given = encoder.output_dimension(campaign.release.source)
+    if (given, data_set.label_names) != (campaign.release.input_dimension, campaign.label_names):
         raise PolicyRefusedError(
-            f"the campaign releases {campaign.release.bottleneck_dimension} numbers and "
-            f"{len(campaign.label_names)} labels; encoder and data set have {encoder.dimension} and "
+            f"the campaign releases {campaign.release.input_dimension} numbers and "
+            f"{len(campaign.label_names)} labels; encoder and data set have {given} and "
             f"{len(data_set.label_names)}, or other labels. Ask the centre for a campaign that fits its encoder"
         )
     budget = ledger.standing_approval(campaign, today().isoformat()).policy.lifetime_budget
     paid = _resumable(campaign, data_set, ledger)
     work = _work_list(campaign, data_set, ledger, paid, budget, source, late_batch)
-    mechanism = DiscreteLaplace(campaign.release.laplace)
     queue = iter(work.items)
     sealed = refused = 0
 
     # (1) One file after the other comes into memory; what cannot be read is set aside and costs nothing.
     # (2) Each is prepared at once, by the code that prepared the public images, and only the small tensor is kept.
     while films := _read_and_prepare(data_set, encoder, queue, chunk):
-        # (3) The frozen public GLOW and its bottleneck: floats, and the last that are not integers.
-        outputs = encoder.encode(torch.stack([film.image for film in films]))  # (N, k)
-        # (4) X-ray and label as one vector on the integer grid, inside the ball whatever the floats were.
-        vectors = _clip(campaign, outputs, films)
+        # (3) The frozen public GLOW and what the campaign reads of it: floats, and the last that are not integers.
+        outputs = encoder.output(campaign.release.source, torch.stack([film.image for film in films]))  # (N, k)
+        # (4) X-ray and label on the integer grid, where the clip wants them whatever the floats were.
+        clipped = _clip(campaign, outputs, films)
         # (5) Durable before anything is drawn: approval, cap and budget checked in the same transaction.
         day = today().isoformat()
         charges = _charge(campaign, films, ledger, paid, source, day)
         admitted = [index for index, charge in enumerate(charges) if charge is not None]
         # (6) The only place where something about an X-ray is given away.
-        noised = mechanism(Clipped(vectors.steps[admitted], vectors.clip), source)
-        # (7) Only noised integers have a packed form.
-        payloads = pack(noised)
+        paid_for = _present(charges)
+        drawn = draw(campaign.release, clipped.take(admitted), _seeds(campaign, ledger, paid_for), source)
+        # (7) Only what a mechanism drew has a packed form.
+        payloads = pack(drawn)
         # (8) Durable before a byte leaves.
-        ledger.seal(zip(_present(charges), payloads, strict=True), day)
+        ledger.seal(zip(paid_for, payloads, strict=True), day)
 
         sealed += len(admitted)
         refused += len(films) - len(admitted)
@@ -192,10 +191,9 @@ def _read_and_prepare(data_set: DataSet, encoder: Encoder, queue: Iterator[Item]
     return films
 
 
-def _clip(campaign: Campaign, outputs: np.ndarray, films: list[_Film]) -> Clipped:
-    spec = campaign.release
+def _clip(campaign: Campaign, outputs: np.ndarray, films: list[_Film]) -> Input:
     labels = np.array([film.item.label for film in films], dtype=np.int64)
-    return clip(to_grid(joint_vector(outputs, labels, spec.classes), spec.laplace.grid), spec.laplace.clip)
+    return prepare_integers(campaign.release, outputs, labels)
 
 
 def _charge(
@@ -212,6 +210,12 @@ def _charge(
     answers = dict(zip((item.identity for item in unpaid), ledger.charge(campaign, requests, day), strict=True))
     charges = [paid.get(film.item.identity) or answers[film.item.identity] for film in films]
     return [None if isinstance(charge, BudgetExceededError) else charge for charge in charges]
+
+
+def _seeds(campaign: Campaign, ledger: SiteLedger, charges: list[OpenCharge]) -> list[bytes]:
+    """The public seed of each record's codewords, known to both sides and fixed before anything is drawn."""
+    name = campaign_id(campaign)
+    return [codebook_seed(name, ledger.genesis.site, charge.sequence) for charge in charges]
 
 
 def _present(charges: list[OpenCharge | None]) -> list[OpenCharge]:

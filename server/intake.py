@@ -35,7 +35,7 @@ from ldp_client.wire.chain import Genesis, LedgerEntry, Seal, parse_entry, walk
 from ldp_client.wire.document import MAX_BATCH_BYTES
 from ldp_client.wire.envelope import BATCH, OneKey, open_envelope
 from ldp_client.wire.exchange import Batch, BatchHeader, Refusal, RefusalCode, sealed_digest
-from ldp_client.wire.record import record_digest, unpack
+from ldp_client.wire.record import check_contents, codebook_seed, record_digest
 from ldp_client.wire.signing import SealingKey, Signer, unseal
 from server.store import batches, ledger, records, sites
 from server.store.database import Database
@@ -136,7 +136,7 @@ def _judge(seal: Seal, sequence: int, payloads: Sequence[bytes], account: Accoun
     payload = _only(payloads)
     if record_digest(charge.campaign, seal.charge, payload) != seal.record:
         raise _RefusedError(RefusalCode.RECORD_DIGEST)
-    _check_contents(payload, campaign)
+    _check_contents(payload, campaign, codebook_seed(charge.campaign, account.site.site, seal.charge))
     # (9) With this charge, no unit could have spent more than the site's own policy allows.
     if charge.bound > policy.lifetime_micro_epsilon:
         raise _RefusedError(RefusalCode.BUDGET)
@@ -268,8 +268,8 @@ def _only(payloads: Sequence[bytes]) -> bytes:
     return payloads[0]
 
 
-def _check_contents(payload: bytes, campaign: Campaign) -> None:
+def _check_contents(payload: bytes, campaign: Campaign, seed: bytes) -> None:
     try:
-        unpack(payload, campaign.release)
+        check_contents(payload, campaign.release, seed)
     except FormatError as error:
         raise _RefusedError(RefusalCode.CONTENTS) from error

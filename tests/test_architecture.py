@@ -295,7 +295,7 @@ def test_actnorm_is_initialised_by_pretraining_alone() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "initialize":
                 callers.add(source.module)
     # glow.py hands the call of the whole flow down to its layers.
-    assert callers == {"ldp_client.flow.glow", "server.learning.pretrain"}
+    assert callers == {"ldp_client.flow.glow", "server.learning.likelihood"}
 
 
 def test_actnorm_is_initialised_within_initialize_alone() -> None:

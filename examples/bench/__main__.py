@@ -16,7 +16,7 @@ from rich.table import Table
 
 from examples.bench.rows import Row, write
 
-SUITES = ("privacy", "ledger", "road")
+SUITES = ("privacy", "glow", "ledger", "road")
 """Each is a module beside this one with `rows()`. Loaded when it runs, so that one suite needs no other's peer."""
 
 

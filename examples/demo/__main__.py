@@ -30,10 +30,11 @@ from ldp_client.flow.installed import open_bundle
 from ldp_client.privacy.clipping import clip, to_grid
 from ldp_client.privacy.labels import joint_vector
 from ldp_client.privacy.laplace import decode
+from ldp_client.privacy.release_spec import JointLaplaceSpec
 from ldp_client.processes import unwinding_on_sigterm
 from ldp_client.site import data_set
 from ldp_client.verify import verify_export
-from ldp_client.wire.campaign import Campaign, campaign_id
+from ldp_client.wire.campaign import campaign_id
 from ldp_client.wire.record import unpack
 from server.learning.reconstruction import reconstruct
 from server.learning.train import TrainingSet, train
@@ -190,7 +191,7 @@ def _result(parties: network.Network, encoding: Future[Encoded], verdict: Verdic
         accounts = {account.site: account for account in budgets(connection)}
     trained = train(TrainingSet.from_payloads(campaign, [record.payload for record in records]))
     encoded = encoding.result()
-    without = train(TrainingSet(campaign, _clipped(campaign, country, encoded.private)))
+    without = train(TrainingSet(campaign, _clipped(parties.release, country, encoded.private)))
     return DemoResult(
         data=country.description,
         unit=country.unit,
@@ -207,7 +208,7 @@ def _result(parties: network.Network, encoding: Future[Encoded], verdict: Verdic
             )
             for hospital in country.hospitals
         ),
-        release=campaign.release,
+        release=parties.release,
         label_names=campaign.label_names,
         encoder=f"{parties.encoder.card.name} ({campaign.encoder[:12]})",
         test_labels=country.test_labels,
@@ -222,9 +223,8 @@ def _result(parties: network.Network, encoding: Future[Encoded], verdict: Verdic
     )
 
 
-def _clipped(campaign: Campaign, country: Country, outputs: Outputs) -> Outputs:
+def _clipped(spec: JointLaplaceSpec, country: Country, outputs: Outputs) -> Outputs:
     """What the records would be without noise: the same vectors on the same grid in the same ball."""
-    spec = campaign.release
     labels = np.concatenate([hospital.labels for hospital in country.hospitals])
     clipped = clip(to_grid(joint_vector(outputs, labels, spec.classes), spec.laplace.grid), spec.laplace.clip)
     return decode(clipped.steps, spec.laplace)
@@ -241,8 +241,8 @@ def _examples(parties: network.Network, encoded: Encoded) -> tuple[Example, ...]
     for label in range(len(campaign.label_names)):
         items = [item for item in held.items if item.label == label and item.identity in payloads]
         chosen += items[: EXAMPLES // len(campaign.label_names)]
-    steps = np.stack([unpack(payloads[item.identity], campaign.release) for item in chosen])
-    drawn = reconstruct(steps, campaign.release, country.public_images, encoded.public)
+    steps = np.stack([unpack(payloads[item.identity], parties.release) for item in chosen])
+    drawn = reconstruct(steps, parties.release, country.public_images, encoded.public)
     return tuple(
         Example(
             xray=held.read(item).pixels.astype(np.uint8),

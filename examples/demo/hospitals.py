@@ -15,7 +15,7 @@ from ldp_client.flow.encoder import read_card, shipped
 from ldp_client.imaging.phantoms import phantoms
 from ldp_client.wire.campaign import Unit
 from server.datasets import fetch_pneumoniamnist, load_cxr64, load_pneumoniamnist
-from server.learning.pretrain import refit_bottleneck
+from server.learning.bundle import refit_bottleneck
 from server.learning.public_subset import public_indices
 
 LABELS = ("normal", "pneumonia")

@@ -22,7 +22,7 @@ from ldp_client.imaging.dataset import write_dataset
 from ldp_client.officer import approve as approve_campaign
 from ldp_client.officer import put_into_force
 from ldp_client.privacy.loss import PrivacyLoss
-from ldp_client.privacy.spec import joint_laplace
+from ldp_client.privacy.release_spec import JointLaplaceSpec, joint_laplace
 from ldp_client.processes import Program, Running, free_port, running
 from ldp_client.site import Site, create_site, enrolment, open_site
 from ldp_client.supernode import create_node_key, create_secret
@@ -44,6 +44,7 @@ class Network:
     country: Country
     encoder: Encoder
     campaign: Campaign
+    release: JointLaplaceSpec
     centre: Centre
     sites: dict[str, Site]
 
@@ -86,7 +87,7 @@ def build(folder: Path, country: Country, encoder: Encoder) -> Network:
     )
     publish(centre, campaign)
     sites = {hospital.id: _found_site(folder, hospital, country, encoder, centre) for hospital in country.hospitals}
-    return Network(folder, country, encoder, campaign, centre, sites)
+    return Network(folder, country, encoder, campaign, release, centre, sites)
 
 
 def _found_site(folder: Path, hospital: Hospital, country: Country, encoder: Encoder, centre: Centre) -> Site:

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from ldp_client.errors import ParameterError
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.meaning import best_identification, in_words
-from ldp_client.privacy.spec import JointLaplaceSpec
+from ldp_client.privacy.release_spec import JointLaplaceSpec
 from ldp_client.wire.campaign import Unit
 
 BOOTSTRAPS = 1000
@@ -117,11 +117,11 @@ class DemoResult:
     def mechanism(self) -> str:
         """What was released and how, for readers who know the terms."""
         laplace = self.release.laplace
-        radius = float(laplace.clip.radius_steps * laplace.grid)
+        radius = float(laplace.clip.largest_steps * laplace.grid)
         return (
             f"discrete Laplace on label code x encoder output, one joint release of X-ray and label; "
             f"k = {self.release.bottleneck_dimension}, {self.release.classes} labels, {laplace.dimension} integers per "
-            f"record, L1 clip of radius {radius:g} ({laplace.clip.radius_steps:,} steps of {laplace.grid}), noise "
+            f"record, L1 clip of radius {radius:g} ({laplace.clip.largest_steps:,} steps of {laplace.grid}), noise "
             f"scale {float(laplace.scale):,.6g} steps; encoder {self.encoder}"
         )
 

@@ -17,7 +17,7 @@ from ldp_client.errors import PolicyRefusedError, WaitingError
 from ldp_client.officer import approve as approve_campaign
 from ldp_client.officer import policy_in_force
 from ldp_client.plan import lines, make_plan
-from ldp_client.privacy.meaning import in_words
+from ldp_client.privacy.meaning import in_words, what_leaves
 from ldp_client.site import Site, data_set, open_site
 from ldp_client.wire.campaign import FLAG_ABOVE, WARN_ABOVE, Campaign, campaign_id
 from ldp_client.wire.exchange import CampaignCode
@@ -67,8 +67,7 @@ def show_campaign(which: Which, state: State = HERE) -> None:
             [
                 f"campaign {campaign.name} ({campaign_id(campaign)[:12]}), until {campaign.ends}",
                 f"purpose: {campaign.purpose}",
-                f"leaves the site: {campaign.release.laplace.dimension} noised integers per X-ray, "
-                f"which stand for the X-ray and its label ({', '.join(campaign.label_names)}) together",
+                f"leaves the site: {what_leaves(campaign.release, campaign.label_names)}",
                 f"encoder: {campaign.encoder}; mechanism: {campaign.release.kind}",
                 f"cost: epsilon {campaign.loss_per_record} per record, at most {campaign.cap} per {campaign.unit}: "
                 f"epsilon {campaign.bound_per_unit} per {campaign.unit}",

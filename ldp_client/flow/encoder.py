@@ -24,6 +24,7 @@ from torch import Tensor
 from ldp_client.errors import EncoderError, FormatError, ParameterError
 from ldp_client.flow.bottleneck import KINDS, Bottleneck
 from ldp_client.flow.glow import Glow, Shape
+from ldp_client.flow.inference import FrozenGlow
 from ldp_client.flow.preprocess import prepare
 from ldp_client.wire.canonical import Digest, Wire, canonical_bytes, parse
 
@@ -87,6 +88,7 @@ class Encoder:
     def __init__(self, card: EncoderCard, flow: Glow, bottleneck: Bottleneck) -> None:
         self.card = card
         self.flow = flow.eval().requires_grad_(False)
+        self.frozen = FrozenGlow(self.flow)
         self.bottleneck = bottleneck
 
     @classmethod
@@ -180,18 +182,30 @@ class Encoder:
         """
         return self.bottleneck(self.log_scale_map(images))
 
+    def output(self, source: Literal["bottleneck", "latents"], images: Tensor) -> NDArray[np.float64]:
+        """What a release reads: bottleneck coordinates (B, k), or all latents (B, size^2), the finest level first."""
+        if source == "bottleneck":
+            return self.encode(images)
+        if not len(images):
+            return np.empty((0, self.output_dimension(source)))
+        return torch.cat([level.flatten(1) for level in self.latents(images)], dim=1).double().numpy()
+
+    def output_dimension(self, source: Literal["bottleneck", "latents"]) -> int:
+        """How many numbers `output` gives for each X-ray."""
+        return self.dimension if source == "bottleneck" else self.card.channels * self.size**2
+
     def log_scale_map(self, images: Tensor) -> NDArray[np.float64]:
         """Prepared images (B, 1, size, size) to the whole map the bottleneck starts from, (B, L * K * 16)."""
         if not len(images):
             return np.empty((0, self.card.shape.map_dimension))
         with torch.inference_mode():
-            maps = [self.flow.log_scale_map(part).double().numpy() for part in torch.split(images, BATCH)]
+            maps = [self.frozen.log_scale_map(part).double().numpy() for part in torch.split(images, BATCH)]
         return np.concatenate(maps)
 
     def latents(self, images: Tensor) -> list[Tensor]:
         """Prepared images (B, 1, size, size) to the latents by level, the finest first, N(0, 1) on public X-rays."""
         with torch.inference_mode():
-            parts = [self.flow.encode(part)[0] for part in torch.split(images, BATCH)]
+            parts = [self.frozen.encode(part)[0] for part in torch.split(images, BATCH)]
         return [torch.cat(level) for level in zip(*parts, strict=True)]
 
     def decode(self, latents: list[Tensor]) -> Tensor:

@@ -28,7 +28,6 @@ from ldp_client.flow.layers import (
     TopPrior,
 )
 
-BINS = 256
 _LOG_NORM = 0.5 * math.log(2 * math.pi)  # of N(0, 1), in nats per coordinate
 MAP_SIDE = 4
 """Every coupling's log s is pooled to MAP_SIDE x MAP_SIDE cells."""
@@ -36,18 +35,19 @@ MAP_SIDE = 4
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes that fix a flow's tensors: images (1, size, size), levels L, steps K per level, coupling width."""
+    """The sizes that fix a flow's tensors: images (channels, size, size), levels L, steps K a level, coupling width."""
 
     size: int
     levels: int
     steps: int
     width: int
+    channels: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.size, self.levels, self.steps, self.width) < 1 or self.size % 2**self.levels:
+        if min(self.size, self.levels, self.steps, self.width, self.channels) < 1 or self.size % 2**self.levels:
             raise ParameterError(
                 f"asked for a flow of {self.levels} levels, {self.steps} steps and width {self.width} on {self.size} "
-                "px; all must be positive, and the size a multiple of 2**levels"
+                f"px in {self.channels} channels; all must be positive, and the size a multiple of 2**levels"
             )
 
     @property
@@ -57,7 +57,7 @@ class Shape:
 
     def latent_shapes(self) -> list[tuple[int, int, int]]:
         """(C, H, W) of each level's latents, the finest first."""
-        shapes = [(2 * 2**i, self.size >> (i + 1), self.size >> (i + 1)) for i in range(self.levels)]
+        shapes = [(2 * self.channels * 2**i, self.size >> (i + 1), self.size >> (i + 1)) for i in range(self.levels)]
         channels, height, width = shapes[-1]
         return [*shapes[:-1], (2 * channels, height, width)]
 
@@ -102,7 +102,7 @@ class Level(nn.Module):
         """Return y (B, 4C, H/2, W/2), ladj (B,) and the log s of every coupling."""
         h, ladj = self.squeeze(x)
         log_scales = []
-        for step in self._typed_steps():
+        for step in self.typed_steps():
             h, step_ladj, log_s = step.transform(h)
             ladj = ladj + step_ladj
             log_scales.append(log_s)
@@ -119,7 +119,7 @@ class Level(nn.Module):
         ladj = y.new_zeros(y.shape[0])
         if self.prior is not None:
             y, ladj = self.prior.inverse(y)
-        for step in reversed(self._typed_steps()):
+        for step in reversed(self.typed_steps()):
             y, step_ladj = step.inverse(y)
             ladj = ladj + step_ladj
         x, _ = self.squeeze.inverse(y)
@@ -128,17 +128,17 @@ class Level(nn.Module):
     def initialize(self, x: Tensor) -> Tensor:
         """Initialise every ActNorm from a public batch, in order; return the batch behind this level."""
         h, _ = self.squeeze(x)
-        for step in self._typed_steps():
+        for step in self.typed_steps():
             step.norm.initialize(h)
             h, _ = step(h)
         return h if self.prior is None else cast(Tensor, self.prior(h)[0])
 
-    def _typed_steps(self) -> list[Step]:
+    def typed_steps(self) -> list[Step]:
         return [cast(Step, step) for step in self.steps]
 
 
 class Glow(nn.Module):
-    """Images (B, 1, size, size) with values (x + 0.5) / 256 to latents of N(0, 1) at each level, and back.
+    """Images (B, C, size, size) with values (x + 0.5) / 256 to latents of N(0, 1) at each level, and back.
 
     log p(x) = sum over all latents of log N(z; 0, 1) + ladj, in nats, over images in [0, 1).
     """
@@ -146,7 +146,7 @@ class Glow(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        levels, channels = [], 1
+        levels, channels = [], shape.channels
         for i in range(shape.levels):
             levels.append(Level(channels, shape.steps, shape.width, last=i == shape.levels - 1))
             channels *= 2
@@ -167,20 +167,20 @@ class Glow(nn.Module):
 
     @torch.no_grad()
     def initialize(self, batch: Tensor) -> None:
-        """Initialise all ActNorms from one public batch (B, 1, size, size); pretraining only."""
+        """Initialise all ActNorms from one public batch (B, C, size, size); pretraining only."""
         h = batch - 0.5
-        for i, level in enumerate(self._typed_levels()):
+        for i, level in enumerate(self.typed_levels()):
             h = level.initialize(h)
             if i < self.shape.levels - 1:
                 h = h.chunk(2, dim=1)[0]
 
     def traverse(self, x: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """Return the latents by level (finest first), the ladj (B,), and log s of all L * K couplings in order."""
-        self._require_shape(x)
+        self.require_shape(x)
         h, ladj = x - 0.5, x.new_zeros(x.shape[0])
         latents: list[Tensor] = []
         log_scales: list[Tensor] = []
-        for i, level in enumerate(self._typed_levels()):
+        for i, level in enumerate(self.typed_levels()):
             h, level_ladj, level_scales = level.transform(h)
             ladj = ladj + level_ladj
             log_scales += level_scales
@@ -196,9 +196,9 @@ class Glow(nn.Module):
         return latents, ladj
 
     def decode(self, latents: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return images (B, 1, size, size) and the log-determinant (B,) of the map from latents to images."""
+        """Return images (B, C, size, size) and the log-determinant (B,) of the map from latents to images."""
         h, ladj = self.top.inverse(latents[-1])
-        for i, level in reversed(list(enumerate(self._typed_levels()))):
+        for i, level in reversed(list(enumerate(self.typed_levels()))):
             if i < self.shape.levels - 1:
                 h = torch.cat((h, latents[i]), dim=1)
             h, level_ladj = level.inverse(h)
@@ -206,22 +206,42 @@ class Glow(nn.Module):
         return h + 0.5, ladj
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log density of images (B, 1, size, size), in nats: (B,)."""
+        """Log density of images (B, C, size, size), in nats: (B,)."""
         latents, ladj = self.encode(x)
-        return sum((sum_per_image(-0.5 * z.square() - _LOG_NORM) for z in latents), ladj)
+        return sum((normal_log_density(z) for z in latents), ladj)
 
-    def bits_per_dim(self, x: Tensor, content: int) -> Tensor:
-        """Bits per pixel of the 8-bit image of `content` px inside the padding: (B,).
+    def bits_per_dim(self, x: Tensor, log_q: Tensor, content: int) -> Tensor:
+        """An upper bound on the bits that a stored image costs, per pixel and channel of its `content`: (B,).
 
-        (size^2 * 8 - log2 p(x)) / content^2, for dequantised x: the padding's bits count, its pixels do not.
+        x and log_q are what `dequantise` made of the image: (log q(u) - log p(image + u)) / (C content^2 log 2).
         """
-        pixels = self.shape.size**2
-        return (pixels * math.log2(BINS) - self.log_prob(x) / math.log(2)) / content**2
+        return (log_q - self.log_prob(x)) / (math.log(2) * self.shape.channels * content**2)
 
     def sample(self, count: int, temperature: float, generator: torch.Generator) -> Tensor:
-        """Draw images (count, 1, size, size) from latents of standard deviation `temperature`."""
+        """Draw images (count, C, size, size) from latents of standard deviation `temperature`."""
         latents = [temperature * torch.randn(count, *s, generator=generator) for s in self.shape.latent_shapes()]
         return self.decode(latents)[0]
+
+    def decode_known(self, known: dict[int, Tensor], temperature: float, generator: torch.Generator) -> Tensor:
+        """Images (B, C, size, size) of which only some levels' latents are known; the others are drawn.
+
+        Args:
+            known: latents by level, 0 the finest, each (B, *latent_shapes()[level]).
+            temperature: standard deviation of what is drawn from the prior; below 1 gives likelier images.
+
+        Raises:
+            ParameterError: no level, a level that this flow does not have, or latents of another shape.
+        """
+        shapes = self.shape.latent_shapes()
+        batches = {len(z) for z in known.values()}
+        if len(batches) != 1 or any(not 0 <= i < len(shapes) or z.shape[1:] != shapes[i] for i, z in known.items()):
+            raise ParameterError(
+                f"asked to decode levels { ({i: tuple(z.shape) for i, z in known.items()}) }; give at least one of "
+                f"levels 0 to {len(shapes) - 1}, shaped (B, ...) with {shapes}"
+            )
+        (count,), like = batches, next(iter(known.values()))
+        drawn = [temperature * torch.randn(count, *shape, generator=generator).to(like) for shape in shapes]
+        return self.decode([known.get(i, z) for i, z in enumerate(drawn)])[0]
 
     def log_scale_map(self, x: Tensor) -> Tensor:
         """Where on the image the flow expands or contracts: (B, L * K * 16).
@@ -229,26 +249,69 @@ class Glow(nn.Module):
         Each coupling's log s, mean over its channels, pooled to 4x4, all couplings one after the other; averaged with
         that of the mirrored image.
         """
-        pooled = [
-            functional.adaptive_avg_pool2d(log_s.mean(1, keepdim=True), MAP_SIDE).flatten(1)  # (B, 16)
-            for image in (x, x.flip(3))
-            for log_s in self.traverse(image)[2]
-        ]
-        half = len(pooled) // 2
-        return 0.5 * (torch.cat(pooled[:half], dim=1) + torch.cat(pooled[half:], dim=1))
+        return average_with_mirrored(pool_log_scales(self.traverse(torch.cat((x, x.flip(3))))[2]))
 
-    def _typed_levels(self) -> list[Level]:
+    def typed_levels(self) -> list[Level]:
         return [cast(Level, level) for level in self.levels]
 
-    def _require_shape(self, x: Tensor) -> None:
-        size = self.shape.size
-        if x.ndim != 4 or x.shape[1:] != (1, size, size):
+    def require_shape(self, x: Tensor) -> None:
+        channels, size = self.shape.channels, self.shape.size
+        if x.ndim != 4 or x.shape[1:] != (channels, size, size):
             raise ParameterError(
-                f"asked to encode a tensor of shape {tuple(x.shape)}; this flow takes (B, 1, {size}, {size}), "
+                f"asked to encode a tensor of shape {tuple(x.shape)}; this flow takes (B, {channels}, {size}, {size}), "
                 "as `prepare` makes them"
             )
 
 
-def dequantise(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Spread each 8-bit pixel over its bin: (x + 0.5) / 256 becomes uniform in [x, x + 1) / 256. Training only."""
-    return images + (torch.rand(images.shape, generator=generator) - 0.5) / BINS
+def pool_log_scales(log_scales: list[Tensor]) -> Tensor:
+    """Every coupling's log s (B, C/2, H, W), mean over its channels, in 4x4 cells: (B, L * K * 16)."""
+    means = [log_s.mean(1, keepdim=True) for log_s in log_scales]
+    return torch.cat([functional.adaptive_avg_pool2d(mean, MAP_SIDE).flatten(1) for mean in means], dim=1)
+
+
+def average_with_mirrored(maps: Tensor) -> Tensor:
+    """Maps of images and then of their mirror images (2 B, D) to their average (B, D)."""
+    images, mirrored = maps.chunk(2)
+    return 0.5 * (images + mirrored)
+
+
+def normal_log_density(z: Tensor) -> Tensor:
+    """Log density of latents (B, ...) under N(0, 1), in nats: (B,)."""
+    return sum_per_image(-0.5 * z.square() - _LOG_NORM)
+
+
+def dequantise(images: Tensor, content: int, generator: torch.Generator, bits: int = 8) -> tuple[Tensor, Tensor]:
+    """Add to images the noise u that makes whole numbers a density, and say how dense it is. Training only.
+
+    For any noise of known density q that keeps each pixel within its bin, Jensen's inequality gives
+    log P(image) >= E[log p(image + u) - log q(u)]. Pixels of the content are spread evenly over their bin. Padding is
+    no data, so its noise may leave the bin: it is normal, with the variance of the even one, which a flow can undo,
+    where even noise would cost .25 bits for each padded pixel (Chen et al., "VFlow", ICML 2020, arXiv 2002.09741).
+
+    Args:
+        images: (B, C, size, size), bins' centres, as `prepare` makes them.
+        content: side of the image inside the padding.
+        bits: bits that are kept of 8; fewer merge neighbouring grey values.
+
+    Returns:
+        image + u, and log q(u) in nats, (B,).
+
+    Raises:
+        ParameterError: bits outside 1 to 8, or content that does not fit.
+    """
+    size, bins = images.shape[-1], 2**bits
+    if not 1 <= bits <= 8 or not 1 <= content <= size:
+        raise ParameterError(f"asked for {bits} of 8 bits and {content} of {size} px; give 1 to 8, and 1 to {size}")
+    if bits < 8:
+        images = ((images * bins).floor() + 0.5) / bins
+    noise = (torch.rand(images.shape, generator=generator) - 0.5) / bins
+    log_q = torch.full((len(images),), images[:1].shape[1] * content**2 * math.log(bins))
+    if content < size:
+        before = (size - content) // 2
+        deviation = 1 / (bins * math.sqrt(12))
+        normal = torch.randn(images.shape, generator=generator)
+        inside = torch.zeros(size, size, dtype=torch.bool)
+        inside[before : before + content, before : before + content] = True
+        noise = torch.where(inside, noise, deviation * normal)
+        log_q = log_q + sum_per_image(torch.where(inside, 0, -0.5 * normal.square() - _LOG_NORM - math.log(deviation)))
+    return images + noise.to(images), log_q.to(images)

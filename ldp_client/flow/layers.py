@@ -6,6 +6,8 @@ arXiv 1807.03039, section 3. Every layer is a `Bijection`; none of them changes 
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -105,17 +107,21 @@ class InvertibleConv(nn.Module):
         self.sign.copy_(diagonal.sign())
         self.log_diagonal.copy_(diagonal.abs().log())
 
-    def _factors(self) -> tuple[Tensor, Tensor]:
-        unit = torch.eye(self.sign.shape[0], dtype=self.lower.dtype)
-        return self.lower.tril(-1) + unit, self.upper.triu(1) + torch.diag(self.sign * self.log_diagonal.exp())
+    def _factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        lower, upper, diagonal = (t.to(dtype) for t in (self.lower, self.upper, self.log_diagonal))
+        unit = torch.eye(len(diagonal), dtype=dtype, device=lower.device)
+        return lower.tril(-1) + unit, upper.triu(1) + torch.diag(self.sign.to(dtype) * diagonal.exp())
+
+    def weight(self, dtype: torch.dtype) -> Tensor:
+        """W, (C, C), multiplied out in a type of its own."""
+        lower, upper = self._factors(dtype)
+        return (lower @ upper)[self.permutation]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        lower, upper = self._factors()
-        weight = (lower @ upper)[self.permutation]
-        return functional.conv2d(x, weight[:, :, None, None]), self._ladj(x)
+        return functional.conv2d(x, self.weight(self.lower.dtype)[:, :, None, None]), self._ladj(x)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        lower, upper = self._factors()
+        lower, upper = self._factors(self.lower.dtype)
         h = torch.empty_like(y)
         h[:, self.permutation] = y
         flat = h.flatten(2)  # (B, C, HW)
@@ -160,6 +166,15 @@ class Coupling(nn.Module):
             nn.ReLU(),
             ZeroConv(width, 2 * self.changed),
         )
+
+    def weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Weight and bias of the three convolutions, the last one's times its gain, in a type of their own."""
+        first, _, second, _, last = self.network
+        gain = (3 * cast(ZeroConv, last).gain.to(dtype)).exp()  # (C, 1, 1)
+        first, second, last = (cast(nn.Conv2d, layer) for layer in (first, second, cast(ZeroConv, last).conv))
+        weights = [cast(Tensor, t).to(dtype) for layer in (first, second, last) for t in (layer.weight, layer.bias)]
+        w1, b1, w2, b2, w3, b3 = weights
+        return w1, b1, w2, b2, w3 * gain[..., None], b3 * gain.flatten()
 
     def affine(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         """Return shift and log s, each (B, C/2, H, W), for the half that is kept."""

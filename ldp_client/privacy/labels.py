@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
+
+LabelCode = Literal["simplex", "one_hot"]
 
 
 def simplex(classes: int) -> NDArray[np.float64]:
@@ -26,23 +30,70 @@ def simplex(classes: int) -> NDArray[np.float64]:
     return vertices
 
 
-def joint_vector(outputs: NDArray[np.floating], labels: NDArray[np.integer], classes: int) -> NDArray[np.float64]:
-    """s_y (x) z for each X-ray: (N, k) outputs and (N,) labels to (N, (K-1) k).
+def label_codes(code: LabelCode, classes: int) -> NDArray[np.float64]:
+    """a_0 .. a_(K-1), one row for each label, each of Euclidean norm 1: simplex vertices or unit vectors.
 
-    Non-finite outputs pass through; `clipping.to_grid` replaces them.
+    Shape (K, K-1) for `simplex`, (K, K) for `one_hot`.
+    """
+    return simplex(classes) if code == "simplex" else np.eye(classes)
+
+
+def code_dimension(code: LabelCode, classes: int) -> int:
+    """Coordinates of a label's code: K-1 for `simplex`, K for `one_hot`."""
+    return classes - 1 if code == "simplex" else classes
+
+
+def joint_vector(
+    features: NDArray[np.floating], labels: NDArray[np.integer], classes: int, code: LabelCode = "simplex"
+) -> NDArray[np.float64]:
+    """a_y (x) f for each X-ray: (N, k) features and (N,) labels to (N, q k), q coordinates a code.
+
+    Non-finite features pass through; `clipping.to_grid` replaces them.
 
     Raises:
         ParameterError: shapes that do not belong together, or a label outside 0 .. K-1.
     """
-    if outputs.ndim != 2 or labels.shape != outputs.shape[:1]:
+    if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise ParameterError(
-            f"encoder outputs (N, k) and labels (N,) must match; found shapes {outputs.shape} and {labels.shape}"
+            f"encoder outputs (N, k) and labels (N,) must match; found shapes {features.shape} and {labels.shape}"
         )
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ParameterError(f"labels must lie in 0..{classes - 1}")
-    codes = simplex(classes)[labels]  # (N, K-1)
+    codes = label_codes(code, classes)[labels]  # (N, q)
     # Infinity times zero is NaN, which the grid turns into 0: not an event worth a warning.
     with np.errstate(all="ignore"):
-        product = codes[:, :, None] * outputs.astype(np.float64)[:, None, :]  # (N, K-1, k)
-    joint: NDArray[np.float64] = product.reshape(len(outputs), codes.shape[1] * outputs.shape[1])
+        product = codes[:, :, None] * features.astype(np.float64)[:, None, :]  # (N, q, k)
+    joint: NDArray[np.float64] = product.reshape(len(features), codes.shape[1] * features.shape[1])
     return joint
+
+
+def with_constant(outputs: NDArray[np.floating], constant: float, radius: float) -> NDArray[np.float64]:
+    """(constant, z), z shrunk to an L1 norm of at most radius - constant: (N, k) to (N, k + 1).
+
+    So the later clip to the radius leaves the constant as it is, and its noisy mean tells the labels' shares.
+    """
+    finite = _finite(outputs)
+    room = radius - constant
+    shrink = np.minimum(1.0, room / np.maximum(np.sum(np.abs(finite), axis=1, keepdims=True), room))
+    return np.concatenate([np.full((len(finite), 1), constant), finite * shrink], axis=1)
+
+
+def unit_features(outputs: NDArray[np.floating], constant: float | None) -> NDArray[np.float64]:
+    """z / |z|, or (c, sqrt(1 - c^2) z / |z|) with a constant: (N, k) to (N, k) or (N, k + 1), rows of norm 1.
+
+    A zero vector points nowhere and stays zero.
+    """
+    finite = _finite(outputs)
+    norm = np.sqrt(np.sum(finite * finite, axis=1, keepdims=True))
+    unit = finite / np.where(norm > 0, norm, 1.0)
+    if constant is None:
+        return unit
+    return np.concatenate([np.full((len(unit), 1), constant), np.sqrt(1 - constant**2) * unit], axis=1)
+
+
+def _finite(outputs: NDArray[np.floating]) -> NDArray[np.float64]:
+    """NaN and infinities to 0 and magnitudes to 2^64 at most, so that norms and squares stay finite."""
+    # A warning would be written for some X-rays and not for others.
+    with np.errstate(all="ignore"):
+        values = np.nan_to_num(np.asarray(outputs, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        return np.clip(values, -(2.0**64), 2.0**64)

@@ -35,8 +35,8 @@ class Noised:
 class DiscreteLaplace:
     """y = k + Y with P(Y = y) proportional to exp(-|y| / scale), independently per coordinate.
 
-    epsilon = 2R / scale for any two inputs. E[y] = k; Var[y_i] = 2q / (1-q)^2 with q = exp(-1/scale), not the 2 scale^2
-    of the continuous distribution.
+    epsilon = sensitivity / scale for any two inputs. E[y] = k; Var[y_i] = 2q / (1-q)^2 with q = exp(-1/scale), not the
+    2 scale^2 of the continuous distribution.
 
     Reference: docs/privacy.md, Theorem 1; Ghosh, Roughgarden, Sundararajan (2009).
     """

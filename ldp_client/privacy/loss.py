@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -67,6 +68,28 @@ class PrivacyLoss:
             raise ParameterError(f"epsilon {error}; found {str(epsilon)[:40]!r}") from error
         return cls(-((-exact.numerator * MICRO) // exact.denominator))
 
+    @classmethod
+    def of_log(cls, ratio: Fraction) -> PrivacyLoss:
+        """The smallest loss that is at least ln(ratio): what a mechanism costs whose probabilities differ by `ratio`.
+
+        Raises:
+            ParameterError: the ratio is below 1; the larger probability stands above the smaller one.
+
+        >>> PrivacyLoss.of_log(Fraction(3)).micro_epsilon
+        1098613
+        """
+        if ratio < 1:
+            raise ParameterError(f"a ratio of probabilities is at least 1; found {ratio}")
+        if ratio == 1:
+            return cls(0)
+        precision = 40
+        while True:
+            below, above = (_log_millionths(ratio, precision, rounding) for rounding in _BOTH_SIDES)
+            # The logarithm of a rational other than 1 is irrational, so no millionth stays between the two for ever.
+            if below == above:
+                return cls(above)
+            precision *= 2
+
     def __add__(self, other: PrivacyLoss) -> PrivacyLoss:
         return PrivacyLoss(self.micro_epsilon + other.micro_epsilon)
 
@@ -79,6 +102,21 @@ class PrivacyLoss:
     def __str__(self) -> str:
         whole, millionths = divmod(self.micro_epsilon, MICRO)
         return f"{whole}.{millionths:06d}".rstrip("0").rstrip(".")
+
+
+_BOTH_SIDES = (decimal.ROUND_FLOOR, decimal.ROUND_CEILING)
+
+
+def _log_millionths(ratio: Fraction, precision: int, rounding: str) -> int:
+    """ceil(10^6 ln(ratio)) of a bound of the logarithm: the lower one when rounding down, the upper one when up."""
+    with decimal.localcontext() as context:
+        context.prec = precision
+        context.rounding = rounding
+        bound = decimal.Decimal(ratio.numerator) / decimal.Decimal(ratio.denominator)
+        # ln is correctly rounded to nearest whatever the context says: one unit outwards is a bound.
+        log = bound.ln().next_minus() if rounding == decimal.ROUND_FLOOR else bound.ln().next_plus()
+        context.prec = precision + 10
+        return int((log * MICRO).to_integral_value(decimal.ROUND_CEILING))
 
 
 NOTHING = PrivacyLoss(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ldp_client.privacy.loss import PrivacyLoss
+from ldp_client.privacy.release_spec import JointCodebookSpec, JointLaplaceSpec, ReleaseSpec
 
 
 def best_guess(loss: PrivacyLoss) -> float:
@@ -31,13 +32,39 @@ def _at_most(value: float) -> str:
 def in_words(loss: PrivacyLoss, unit: str) -> str:
     """Two sentences for `campaign show`, the plan and the report; every ceiling is rounded up.
 
-    >>> from ldp_client.privacy.loss import PrivacyLoss
-    >>> print(in_words(PrivacyLoss.of(2), "record"))  # doctest: +ELLIPSIS
-    At epsilon 2 per record, one yes/no fact is guessed right at best 88.1 % of the time instead of 50 %...
+        >>> from ldp_client.privacy.loss import PrivacyLoss
+    from ldp_client.privacy.release_spec import JointCodebookSpec, JointLaplaceSpec, ReleaseSpec
+        >>> print(in_words(PrivacyLoss.of(2), "record"))  # doctest: +ELLIPSIS
+        At epsilon 2 per record, one yes/no fact is guessed right at best 88.1 % of the time instead of 50 %...
     """
     return (
         f"At epsilon {loss} per {unit}, one yes/no fact is guessed right at best {_at_most(100 * best_guess(loss))} % "
         f"of the time instead of 50 %, and the right one of 100 equally likely X-rays is named at best "
         f"{_at_most(100 * best_identification(loss, 100))} % of the time instead of 1 %. "
         f"A {unit} carries at most {_at_most(bits(loss))} bits."
+    )
+
+
+def what_leaves(release: ReleaseSpec, label_names: tuple[str, ...]) -> str:
+    """One sentence on what a record of this release holds.
+
+    >>> from ldp_client.privacy.release_spec import joint_codebook
+    >>> print(what_leaves(joint_codebook(epsilon=2, classes=2, bottleneck_dimension=8), ("normal", "pneumonia")))
+    one of 1024 public codewords per X-ray, which stands for the X-ray and its label (normal, pneumonia) together
+    """
+    labels = ", ".join(label_names)
+    if isinstance(release, JointCodebookSpec):
+        return (
+            f"one of {release.codebook.codewords} public codewords per X-ray, which stands for the X-ray and its label "
+            f"({labels}) together"
+        )
+    if isinstance(release, JointLaplaceSpec):
+        return (
+            f"{release.laplace.dimension} noised integers per X-ray, which stand for the X-ray and its label "
+            f"({labels}) together"
+        )
+    what = "of the bottleneck" if release.source == "bottleneck" else "for all of the flow's latents"
+    return (
+        f"{release.laplace.dimension} noised integers {what} per X-ray, at epsilon {release.laplace.loss}, and its "
+        f"label ({labels}), randomized at epsilon {release.label.loss}"
     )

@@ -176,6 +176,36 @@ def bernoulli(probability: BinaryExpansion, count: int, source: ByteSource) -> N
     return heads
 
 
+def coins(threshold: int, count: int, source: ByteSource) -> NDArray[np.bool_]:
+    """`count` independent coins, each heads with probability threshold / 2^64 exactly. Shape (count,).
+
+    Raises:
+        ParameterError: the threshold does not lie in 0 .. 2^64 - 1.
+    """
+    if not 0 <= threshold < 2**64:
+        raise ParameterError(f"a threshold is a number of 64 bits; found {threshold}")
+    heads: NDArray[np.bool_] = _random("<u8", 8, count, source) < np.uint64(threshold)
+    return heads
+
+
+def uniform_below(bounds: NDArray[np.int64], source: ByteSource) -> NDArray[np.int64]:
+    """One uniform integer of 0 .. b-1 for each bound b, exactly: words beyond the last multiple of b are drawn again.
+
+    Raises:
+        ParameterError: a bound does not lie in 1 .. 2^31.
+    """
+    if bounds.size and not 1 <= int(bounds.min()) <= int(bounds.max()) <= 2**31:
+        raise ParameterError("a uniform integer needs a bound of 1 to 2^31")
+    drawn = np.zeros(bounds.shape, dtype=np.int64)
+    pending = np.arange(bounds.size)
+    while pending.size:
+        words = _random("<u4", 4, pending.size, source).astype(np.int64)
+        usable = words < (2**WORD_BITS // bounds[pending]) * bounds[pending]
+        drawn[pending[usable]] = words[usable] % bounds[pending[usable]]
+        pending = pending[~usable]
+    return drawn
+
+
 def shuffled(count: int, source: ByteSource) -> NDArray[np.int64]:
     """A uniformly random order of 0 .. count-1.
 

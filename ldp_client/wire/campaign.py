@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from ldp_client.errors import PolicyRefusedError
 from ldp_client.privacy.loss import MAX_MICRO_EPSILON, PrivacyLoss
-from ldp_client.privacy.spec import ReleaseSpec
+from ldp_client.privacy.release_spec import MechanismKind, ReleaseSpec
 from ldp_client.wire.canonical import (
     CampaignId,
     Digest,
@@ -101,7 +101,7 @@ class Policy(Wire):
     site: SiteId
     serial: Position
     encoders: tuple[Digest, ...]
-    mechanisms: tuple[Literal["joint_discrete_laplace"], ...] = ("joint_discrete_laplace",)
+    mechanisms: tuple[MechanismKind, ...] = ("joint_discrete_laplace", "joint_codebook")
     units: tuple[Unit, ...] = ("patient",)
     max_micro_epsilon_per_record: MicroEpsilon = 2_000_000
     lifetime_micro_epsilon: MicroEpsilon

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -12,9 +12,19 @@ from pydantic import ValidationError
 from ldp_client.cli.console import Format, Output, say, show
 from ldp_client.config import Section, read_toml
 from ldp_client.errors import ConfigurationError
+from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.installed import open_bundle
+from ldp_client.privacy.codebook_design import DEFAULT_CODEWORDS
+from ldp_client.privacy.labels import LabelCode
 from ldp_client.privacy.meaning import in_words
-from ldp_client.privacy.spec import joint_laplace
+from ldp_client.privacy.release_spec import (
+    MechanismKind,
+    ReleaseSpec,
+    dp_glow,
+    joint_codebook,
+    joint_laplace,
+    latent,
+)
 from ldp_client.wire.campaign import WARN_ABOVE, Campaign, Unit, campaign_id
 from server.centre import close_campaign
 from server.centre import publish as publish_campaign
@@ -25,7 +35,10 @@ app = typer.Typer(no_args_is_help=True)
 
 
 class CampaignSection(Section):
-    """[campaign]. Epsilon and radius are text, so that they are exact; radius is in units of the bottleneck."""
+    """[campaign]. Numbers that privacy rests on are text, so that they are exact.
+
+    `radius` and `bound` are in units of the encoder's output. A key that the mechanism has no use for is refused.
+    """
 
     name: str
     purpose: str
@@ -34,7 +47,13 @@ class CampaignSection(Section):
     unit: Unit = "patient"
     cap: int = 1
     epsilon: str = "2"
-    radius: str = "1"
+    mechanism: MechanismKind = "joint_discrete_laplace"
+    label_code: LabelCode | None = None
+    constant: str | None = None
+    radius: str | None = None
+    bound: str | None = None
+    codewords: int | None = None
+    label_epsilon: str | None = None
     ends: str
 
 
@@ -53,12 +72,7 @@ def read_campaign(path: Path) -> Campaign:
     """
     wanted = read_toml(path, CampaignFile, {}).campaign
     encoder = open_bundle(wanted.encoder, path.parent)
-    release = joint_laplace(
-        epsilon=wanted.epsilon,
-        classes=len(wanted.labels),
-        bottleneck_dimension=encoder.dimension,
-        radius=wanted.radius,
-    )
+    release = _release(path, wanted, encoder)
     try:
         return Campaign(
             name=wanted.name,
@@ -74,6 +88,38 @@ def read_campaign(path: Path) -> Campaign:
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
         raise ConfigurationError(f"{path}: [campaign] {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+
+
+# What each mechanism takes besides epsilon, and what is meant where a key is not given.
+_KEYS: dict[MechanismKind, dict[str, object]] = {
+    "joint_discrete_laplace": {"radius": "1", "label_code": "simplex", "constant": None},
+    "joint_codebook": {"codewords": DEFAULT_CODEWORDS, "label_code": "simplex", "constant": None},
+    "latent": {"radius": "1", "label_epsilon": None},
+    "dp_glow": {"bound": "3", "label_epsilon": None},
+}
+_OPTIONAL = ("label_code", "constant", "radius", "bound", "codewords", "label_epsilon")
+
+
+def _release(path: Path, wanted: CampaignSection, encoder: Encoder) -> ReleaseSpec:
+    keys = _KEYS[wanted.mechanism]
+    given = {key: getattr(wanted, key) for key in _OPTIONAL if getattr(wanted, key) is not None}
+    foreign = sorted(given.keys() - keys.keys())
+    if foreign:
+        raise ConfigurationError(
+            f"{path}: [campaign] {foreign[0]}: the mechanism {wanted.mechanism} takes {', '.join(keys)}; leave it out"
+        )
+    chosen: dict[str, Any] = {**keys, **given, "epsilon": wanted.epsilon, "classes": len(wanted.labels)}
+    if "label_epsilon" in keys and wanted.label_epsilon is None:
+        raise ConfigurationError(
+            f"{path}: [campaign] label_epsilon: say how much of epsilon {wanted.epsilon} the label takes of its own"
+        )
+    if wanted.mechanism == "joint_discrete_laplace":
+        return joint_laplace(bottleneck_dimension=encoder.dimension, **chosen)
+    if wanted.mechanism == "joint_codebook":
+        return joint_codebook(bottleneck_dimension=encoder.dimension, **chosen)
+    if wanted.mechanism == "latent":
+        return latent(bottleneck_dimension=encoder.dimension, **chosen)
+    return dp_glow(latents=encoder.output_dimension("latents"), **chosen)
 
 
 @app.command()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import click
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -21,10 +22,32 @@ from rich.table import Table
 from ldp_client.errors import ConfigurationError
 from ldp_client.flow.encoder import EncoderCard, read_card
 from ldp_client.flow.glow import Shape
-from server.learning.pretrain import Origin, Progress, Recipe, pretrain, refit_bottleneck
+from ldp_client.flow.training import Mode
+from server.learning.allocator import keep_freed_pages
+from server.learning.bundle import refit_bottleneck
+from server.learning.pretrain import pretrain
+from server.learning.public_images import read_images
 from server.learning.public_subset import public_indices
+from server.learning.recipe import Origin, Progress, Recipe
+from server.learning.workers import Workers, joined
 
 app = typer.Typer(no_args_is_help=True, help="Pretrain the public encoder, read its card, fit another bottleneck.")
+
+
+class Precision(StrEnum):
+    """What the couplings' networks compute in."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class Device(StrEnum):
+    """Where a training runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 class Format(StrEnum):
@@ -34,8 +57,12 @@ class Format(StrEnum):
     JSON = "json"
 
 
-DataOption = Annotated[Path, typer.Option(help="An .npz of images (N, H, W) uint8, or a folder of equal-sized PNGs.")]
-KeyOption = Annotated[str, typer.Option(help="The array of the .npz that holds the images.")]
+DataOption = Annotated[
+    Path, typer.Option(help="Public X-rays: an .npz of (N, H, W) uint8, or a folder of DICOM, PNG and JPEG files.")
+]
+KeyOption = Annotated[
+    str, typer.Option(help="The array of the .npz that holds the images; empty takes the only one, or train_images.")
+]
 PublicOption = Annotated[int, typer.Option(help="Take this many images, chosen by their pixels' SHA-256; 0 takes all.")]
 SplitOption = Annotated[str, typer.Option(help="Only rows of the .npz whose field `split` says so.")]
 OutOption = Annotated[Path, typer.Option(help="Folder of the new bundle; it must not exist.")]
@@ -47,55 +74,70 @@ def train(
     context: typer.Context,
     data: DataOption,
     out: OutOption,
-    name: Annotated[str, typer.Option(help="The encoder's name.")],
-    family: Annotated[str, typer.Option(help="The data family: which photographs these are.")],
-    source: Annotated[str, typer.Option(help="Where the images come from, for the card.")],
-    key: KeyOption = "train_images",
+    name: Annotated[str, typer.Option(help="The encoder's name; empty takes the bundle folder's.")] = "",
+    family: Annotated[str, typer.Option(help="The data family, which photographs these are; empty: the data's.")] = "",
+    source: Annotated[str, typer.Option(help="Where the images come from, for the card; empty counts them.")] = "",
+    key: KeyOption = "",
     split: SplitOption = "",
     public: PublicOption = 0,
     held_out: Annotated[int, typer.Option(help="Images kept out of training, for choosing weights.")] = 200,
-    content: Annotated[int, typer.Option(help="Side of the image in pixels.")] = 28,
-    size: Annotated[int, typer.Option(help="Side with padding, a multiple of 2**levels.")] = 32,
-    levels: Annotated[int, typer.Option(help="Levels of the flow.")] = 3,
+    size: Annotated[int, typer.Option(help="Side in pixels with padding, a multiple of 2**levels.")] = 32,
+    content: Annotated[int, typer.Option(help="Side of the image inside; 0: the images' own where it fits.")] = 0,
+    levels: Annotated[int, typer.Option(help="Levels of the flow; 0: 3 up to 32 px, 4 up to 64, else 5.")] = 0,
     steps: Annotated[int, typer.Option(help="Steps per level.")] = 8,
     width: Annotated[int, typer.Option(help="Channels inside the couplings.")] = 64,
     training_steps: Annotated[
         int, typer.Option(help="Optimiser steps; a number, not a time, so it can be repeated.")
     ] = 4000,
-    batch: Annotated[int, typer.Option(help="Images per step.")] = 64,
+    batch: Annotated[int, typer.Option(help="Images per step; 0: 64 at 32 px, fewer above, at least 8.")] = 0,
+    learning_rate: Annotated[float, typer.Option(help="The highest rate, after warm-up.")] = 2e-3,
+    patience: Annotated[int, typer.Option(help="Stop after this many validations that find nothing better.")] = 8,
+    mode: Annotated[Mode, typer.Option(help="fast, or frugal with memory: inverts the flow instead of storing it.")] = (
+        Mode.FAST
+    ),
+    precision: Annotated[
+        Precision, typer.Option(help="Type inside the couplings; auto is bfloat16 on a GPU and float32 elsewhere.")
+    ] = Precision.AUTO,
+    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.AUTO,
     dimension: Annotated[int, typer.Option(help="Coordinates of the bottleneck.")] = 2,
     seed: Annotated[int, typer.Option(help="Seed of weights, batches and dequantisation.")] = 0,
     threads: Annotated[int, typer.Option(help="Processor threads; another number gives other last digits.")] = 2,
     format: FormatOption = Format.TABLE,
 ) -> None:
-    """Pretrain an encoder on public X-rays and write its bundle."""
-    images = _public(_read_images(data, key, split), public)
+    """Pretrain an encoder on public X-rays and write its bundle.
+
+    Beside it, in OUT.training, stand a loss curve, samples and a checkpoint: the same command goes on from there after
+    an interruption. Under torchrun each process takes its share of every batch.
+    """
+    images = _public(read_images(data, key=key, split=split, side=content or size), public)
     if not 0 < held_out < len(images):
         raise ConfigurationError(f"asked to hold out {held_out} of {len(images)} images; keep some on both sides")
-    recipe = Recipe(
-        Shape(size, levels, steps, width),
-        content,
-        dimension=dimension,
-        training_steps=training_steps,
-        batch=batch,
-        warmup_steps=min(Recipe.warmup_steps, training_steps),
-        seed=seed,
-        threads=threads,
-    )
-    origin = Origin(name, family, source, _command(context))
-    with _progress_bar() as bar:
-        task = bar.add_task("training", total=training_steps, bits="")
-
-        def show(state: Progress) -> None:
-            if state.bits_per_dim is None:
-                bar.update(task, completed=state.step)
-                return
-            bar.update(task, completed=state.step, bits=f"{state.bits_per_dim:.3f} bits/dim")
-            if not bar.console.is_terminal:
-                bar.console.print(f"step {state.step} of {state.steps}: {state.bits_per_dim:.4f} bits/dim held out")
-
-        card = pretrain(images[held_out:], images[:held_out], recipe, origin, out, show)
-    _print_card(card, format)
+    keep_freed_pages()
+    with joined(device) as workers:
+        recipe = Recipe(
+            Shape(size, levels or (3 if size <= 32 else 4 if size <= 64 else 5), steps, width),
+            content or min(*images.shape[1:], size),
+            dimension=dimension,
+            training_steps=training_steps,
+            batch=batch or max(8, 64 * 32**2 // size**2),
+            learning_rate=learning_rate,
+            warmup_steps=min(Recipe.warmup_steps, training_steps),
+            patience=patience,
+            mode=mode,
+            precision=_precision(precision, workers),
+            seed=seed,
+            threads=threads,
+        )
+        origin = Origin(
+            name or out.name,
+            family or data.stem,
+            source or f"{len(images)} public images of {data.name}",
+            _command(context),
+        )
+        with _progress_bar(workers.first) as bar:
+            card = pretrain(images[held_out:], images[:held_out], recipe, origin, out, _Shown(bar), workers)
+    if card is not None:
+        _print_card(card, format)
 
 
 @app.command()
@@ -113,16 +155,15 @@ def fit_bottleneck(
     data: DataOption,
     out: OutOption,
     dimension: Annotated[int, typer.Option(help="Coordinates of the new bottleneck.")],
-    key: KeyOption = "train_images",
+    key: KeyOption = "",
     split: SplitOption = "",
     public: PublicOption = 0,
     format: FormatOption = Format.TABLE,
 ) -> None:
     """Fit another bottleneck behind an encoder's flow, on public X-rays, and write a new bundle."""
-    command = f"{read_card(folder).command} && {_command(context)}"
-    _print_card(
-        refit_bottleneck(folder, _public(_read_images(data, key, split), public), dimension, command, out), format
-    )
+    card = read_card(folder)
+    images = _public(read_images(data, key=key, split=split, side=card.content), public)
+    _print_card(refit_bottleneck(folder, images, dimension, f"{card.command} && {_command(context)}", out), format)
 
 
 def _command(context: typer.Context) -> str:
@@ -145,36 +186,51 @@ def _public(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     return images[public_indices(images, count or len(images))]
 
 
-def _read_images(path: Path, key: str, split: str = "") -> NDArray[np.uint8]:
-    """Read public images (N, H, W) uint8. Raises ConfigurationError when the file does not hold them."""
-    try:
-        if path.is_dir():
-            files = sorted(path.glob("*.png"))
-            images = np.stack([np.asarray(Image.open(file).convert("L")) for file in files])
-        else:
-            with np.load(path, allow_pickle=False) as arrays:
-                images = arrays[key]
-                images = images[arrays["split"] == split] if split else images
-    except (OSError, KeyError, ValueError, UnidentifiedImageError) as error:
-        raise ConfigurationError(
-            f"asked for public images in {path.name!r}; give an .npz with an array {key!r} (N, H, W) of uint8 "
-            "(and `split`, if asked for), "
-            "or a folder of PNGs of one size"
-        ) from error
-    if images.ndim != 3 or images.dtype != np.uint8:
-        raise ConfigurationError(f"{path.name!r} holds {images.shape} {images.dtype}; give (N, H, W) of uint8")
-    return images
+def _precision(asked: Precision, workers: Workers) -> Literal["float32", "bfloat16"]:
+    if asked is Precision.AUTO:
+        return "bfloat16" if workers.device.type == "cuda" else "float32"
+    return asked.value  # type: ignore[return-value]  # what is left of the enumeration
 
 
-def _progress_bar() -> Bar:
+class _Shown:
+    """Reports of a training as a bar on a terminal, as a line for each validation elsewhere."""
+
+    def __init__(self, bar: Bar) -> None:
+        self.bar, self.task = bar, bar.add_task("training", total=None, rate="", bits="")
+        self.started, self.first, self.bits = time.monotonic(), 0, ""
+
+    def __call__(self, state: Progress) -> None:
+        # The first report is the first step after a start or a resumption, whose time nobody took.
+        self.first = self.first or state.step
+        seconds = time.monotonic() - self.started if state.step > self.first else 0.0
+        if state.step == self.first:
+            self.started = time.monotonic()
+        rate = (state.step - self.first) * state.images / seconds if seconds else 0.0
+        self.bits = self.bits if state.bits_per_dim is None else f"{state.bits_per_dim:.3f} bits/dim"
+        self.bar.update(
+            self.task, completed=state.step, total=state.steps, rate=f"{rate:,.0f} images/s", bits=self.bits
+        )
+        if state.bits_per_dim is None:
+            return
+        if not self.bar.console.is_terminal:
+            left = (state.steps - state.step) * state.images / rate if rate else 0.0
+            self.bar.console.print(
+                f"step {state.step} of {state.steps}: {state.bits_per_dim:.4f} bits/dim held out, "
+                f"{state.loss:.4f} in the batch, {rate:,.0f} images/s, {timedelta(seconds=round(left))} left"
+            )
+
+
+def _progress_bar(shown: bool) -> Bar:
     return Bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
         TextColumn("{task.fields[bits]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        disable=not shown,
     )
 
 

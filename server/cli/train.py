@@ -39,3 +39,6 @@ def learn(
         f"learnt from {trained.classifier.records} records; the noise alone moves each coordinate of their mean by "
         f"{trained.noise_error:.4f} (one standard deviation); wrote {out}"
     )
+    if trained.moments is not None:
+        shares = zip(campaign.label_names, trained.moments.shares, strict=True)
+        say("estimated shares: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares))

@@ -24,7 +24,7 @@ from ldp_client.errors import ParameterError
 from ldp_client.privacy.clipping import clip, to_grid
 from ldp_client.privacy.labels import joint_vector
 from ldp_client.privacy.meaning import best_identification
-from ldp_client.privacy.spec import JointLaplaceSpec
+from ldp_client.privacy.release_spec import JointLaplaceSpec
 
 _CELLS = 1 << 21
 """Distances held at once, records times pairs: 16 MiB of float64."""
@@ -78,7 +78,7 @@ def reconstruct(
     candidates = _candidates(spec, public_outputs)  # (M K, d), image by image
     # What lies outside [-R, R] is equally much farther from every candidate: cutting it off leaves the posterior as it
     # is and keeps the distances exact.
-    radius = spec.laplace.clip.radius_steps
+    radius = spec.laplace.clip.largest_steps
     near = np.clip(released, -radius, radius).astype(np.float64)
     pixels = public_images.reshape(count, -1).astype(np.float32)
 

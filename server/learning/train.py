@@ -1,11 +1,18 @@
-"""From joint releases to a classifier: post-processing, which costs no epsilon.
+"""From records to a classifier: post-processing, which costs no epsilon.
 
-A record is s_y (x) z plus noise of mean 0, so the mean of N records estimates
+A joint record estimates a_y (x) f without bias, a_y the label's code and f the features of the X-ray, so the mean of N
+records estimates
 
-    E[s_y (x) z]  =  2 pi_0 pi_1 (mu_1 - mu_0) + (pi_1 - pi_0) E[z]        (two classes, s = -1 / +1)
+    E[a_y (x) f]  =  sum_y  pi_y  a_y (x) E[f | y]
 
-with a standard error of sqrt((signal variance + noise variance) / N) per coordinate. The bottleneck is whitened and
-centred on public images, so with E[z] near 0 this is the direction of Fisher's discriminant up to scale.
+with a standard error of sqrt((signal variance + noise variance) / N) per coordinate. What follows from it depends on
+what the release carries:
+
+- `simplex` without a constant: for two classes 2 pi_0 pi_1 (mu_1 - mu_0) + (pi_1 - pi_0) E[z]. The bottleneck is
+  whitened and centred on public images, so with E[z] near 0 this is the direction of Fisher's discriminant up to scale.
+- with a constant c in f: the share of each label, sum_y pi_y a_y = mean / c, and from it every
+  class mean. `one_hot` needs no assumption; `simplex` has one equation less and takes E[z] = 0 for it.
+- a vector and a randomized label: the label's unbiased indicators times the vector are a `one_hot` record.
 
 Adding records or sites needs no retraining from nothing: the mean is a sum that goes on.
 """
@@ -21,14 +28,20 @@ from numpy.typing import NDArray
 
 from ldp_client.diagnosis.classifier import LinearClassifier
 from ldp_client.errors import FormatError, WaitingError
-from ldp_client.privacy.laplace import decode, noise_variance
+from ldp_client.privacy import codebook, laplace, randomized_response
+from ldp_client.privacy.labels import label_codes, simplex
+from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, LatentSpec, ReleaseSpec
 from ldp_client.wire.campaign import Campaign, campaign_id
-from ldp_client.wire.record import unpack
+from ldp_client.wire.record import IndexRecord, LabelledRecord, unpack
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Decoded records of one campaign. `vectors` has shape (N, (K-1) k), in encoder units."""
+    """Decoded records of one campaign: unbiased estimates of a_y (x) f.
+
+    `vectors` has shape (N, q f): q coordinates of a label's code, f features. For releases in two parts, q = K and the
+    features are a 1 and the vector.
+    """
 
     campaign: Campaign
     vectors: NDArray[np.float64]
@@ -41,34 +54,112 @@ class TrainingSet:
             WaitingError: there are none yet.
             FormatError: a stored record is not of this campaign: the database was altered.
         """
-        spec = campaign.release
         try:
-            steps = [unpack(payload, spec) for payload in payloads]
+            contents = [unpack(payload, campaign.release) for payload in payloads]
         except FormatError as error:
             raise FormatError(f"a stored record does not fit campaign {campaign.name}: {error}") from error
-        if not steps:
+        if not contents:
             raise WaitingError(f"campaign {campaign.name} has no records yet; gather first")
-        return cls(campaign, decode(np.stack(steps), spec.laplace))
+        return cls(campaign, _decode(campaign, contents))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What records say of each class: its share of the records (K,), and its mean features (K, k)."""
+
+    shares: NDArray[np.float64]
+    means: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A classifier and how far the noise alone may have moved each coordinate of its mean (one standard deviation)."""
+    """A classifier, how far the noise alone may have moved each coordinate of the mean (one standard deviation), and
+    the label shares where the release carries them."""
 
     classifier: LinearClassifier
     noise_error: float
+    moments: Moments | None
 
 
 def train(training_set: TrainingSet) -> Trained:
-    """The mean of the releases as a linear classifier."""
+    """The mean of the releases as a linear classifier.
+
+    Where the class means are known, they enter with equal weight: M = (K-1)/K sum_y s_y (x) mu_y, so that neither the
+    shares nor a shifted population turn the direction.
+    """
     campaign, spec = training_set.campaign, training_set.campaign.release
-    count = len(training_set.vectors)
-    mean = training_set.vectors.mean(axis=0).reshape(spec.classes - 1, spec.bottleneck_dimension)
+    moments = class_moments(training_set)
+    if moments is None:
+        mean = training_set.vectors.mean(axis=0).reshape(spec.classes - 1, -1)
+    else:
+        mean = (spec.classes - 1) / spec.classes * simplex(spec.classes).T @ moments.means
     classifier = LinearClassifier(
         encoder=campaign.encoder,
         campaign=campaign_id(campaign),
         label_names=campaign.label_names,
-        records=count,
+        records=len(training_set.vectors),
         mean=tuple(tuple(repr(float(value)) for value in row) for row in mean),
     )
-    return Trained(classifier, math.sqrt(noise_variance(spec.laplace) / count))
+    return Trained(classifier, _noise_error(training_set), moments)
+
+
+def class_moments(training_set: TrainingSet) -> Moments | None:
+    """Shares and mean features of the classes; None where a release carries neither a constant nor a label.
+
+    Shares are brought into 1/N .. 1, since the noise may put a rare class below nothing.
+    """
+    spec, count = training_set.campaign.release, len(training_set.vectors)
+    if isinstance(spec, JointLaplaceSpec | JointCodebookSpec):
+        if spec.constant is None:
+            return None
+        codes = label_codes(spec.label_code, spec.classes)
+    else:
+        codes = np.eye(spec.classes)
+    sums = training_set.vectors.mean(axis=0).reshape(codes.shape[1], -1)  # (q, f)
+    constant, weight = _feature_scales(spec)
+    # A code of K-1 coordinates lacks one equation: shares add up to 1, and features have mean 0 in public units.
+    lacking = len(codes) - codes.shape[1]
+    equations = np.vstack([codes.T, np.ones((lacking, len(codes)))])  # (K, K)
+    shares = np.linalg.solve(equations, np.concatenate([sums[:, 0] / constant, np.ones(lacking)]))
+    shares = np.clip(shares, 1 / count, 1)
+    shares = shares / shares.sum()
+    known = np.vstack([sums[:, 1:] / weight, np.zeros((lacking, sums.shape[1] - 1))])
+    return Moments(shares, np.linalg.solve(equations, known) / shares[:, None])
+
+
+def _feature_scales(spec: ReleaseSpec) -> tuple[float, float]:
+    """The constant before the features, and what the features were multiplied by."""
+    if isinstance(spec, LatentSpec | DpGlowSpec) or spec.constant is None:
+        return 1.0, 1.0
+    constant = float(spec.constant)
+    return constant, math.sqrt(1 - constant**2) if isinstance(spec, JointCodebookSpec) else 1.0
+
+
+def _decode(
+    campaign: Campaign, contents: list[NDArray[np.int64] | IndexRecord | LabelledRecord]
+) -> NDArray[np.float64]:
+    spec = campaign.release
+    if isinstance(spec, JointCodebookSpec):
+        drawn = [record for record in contents if isinstance(record, IndexRecord)]
+        return codebook.decode(spec.codebook, [one.index for one in drawn], [one.seed for one in drawn])
+    if isinstance(spec, JointLaplaceSpec):
+        return laplace.decode(np.stack([record for record in contents if isinstance(record, np.ndarray)]), spec.laplace)
+    pairs = [record for record in contents if isinstance(record, LabelledRecord)]
+    vectors = laplace.decode(np.stack([pair.steps for pair in pairs]), spec.laplace)  # (N, k)
+    labels = randomized_response.decode(np.array([pair.label for pair in pairs]), spec.label)  # (N, K)
+    features = np.concatenate([np.ones((len(pairs), 1)), vectors], axis=1)
+    joint: NDArray[np.float64] = (labels[:, :, None] * features[:, None, :]).reshape(len(pairs), -1)
+    return joint
+
+
+def _noise_error(training_set: TrainingSet) -> float:
+    spec, count = training_set.campaign.release, len(training_set.vectors)
+    if isinstance(spec, JointCodebookSpec):
+        variance = codebook.noise_variance(spec.codebook)
+    elif isinstance(spec, JointLaplaceSpec):
+        variance = laplace.noise_variance(spec.laplace)
+    else:
+        # A noised coordinate times the estimate of an indicator: the square of the latter, as found in the records.
+        ones = training_set.vectors.reshape(count, spec.classes, -1)[:, :, 0]
+        variance = float(np.mean(ones**2)) * laplace.noise_variance(spec.laplace)
+    return math.sqrt(variance / count)

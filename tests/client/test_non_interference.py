@@ -204,7 +204,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     # The level of `agent run`, for every library.
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.setattr("ldp_client.release.DiscreteLaplace", ConstantMechanism)
+    monkeypatch.setattr("ldp_client.privacy.drawing.DiscreteLaplace", ConstantMechanism)
     monkeypatch.setattr("ldp_client.ledger.store.subject_commitment", lambda unit, salt: of_the_salt(salt))
     monkeypatch.setattr("ldp_client.plan.plan_commitment", lambda plan, salt: of_the_salt(salt))
     return Stage(tmp_path, monkeypatch, caplog)
@@ -221,7 +221,7 @@ def test_two_hospitals_without_a_common_xray_say_the_same(stage: Stage) -> None:
 
 
 def test_twin_with_the_real_mechanism_tells_them_apart(stage: Stage) -> None:
-    stage.monkeypatch.setattr("ldp_client.release.DiscreteLaplace", DiscreteLaplace)
+    stage.monkeypatch.setattr("ldp_client.privacy.drawing.DiscreteLaplace", DiscreteLaplace)
     assert stage.run(one_hospital) != stage.run(another_hospital)
 
 
@@ -375,7 +375,7 @@ class OneEncoder(MeanEncoder):
 
 def labels_in_order(archive: Archive) -> str:
     """Labels as somebody reads them off the records, in the order of the seals."""
-    archive.monkeypatch.setattr("ldp_client.release.DiscreteLaplace", EchoingMechanism)
+    archive.monkeypatch.setattr("ldp_client.privacy.drawing.DiscreteLaplace", EchoingMechanism)
     _, records = archive.released(range(XRAYS), Stream("shuffle"), OneEncoder())
     return "".join("-+"[int(record[0] > 0)] for record in records)
 

@@ -20,7 +20,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from ldp_client.agent import Agent
 from ldp_client.imaging.phantoms import phantoms
 from ldp_client.imaging.png import png_bytes
-from ldp_client.privacy.spec import joint_laplace
+from ldp_client.privacy.release_spec import joint_laplace
 from ldp_client.site import Site, create_site, open_site
 from ldp_client.wire.campaign import Approval, Campaign, Policy, campaign_id, policy_id
 from ldp_client.wire.canonical import canonical_bytes, parse
@@ -61,6 +61,12 @@ class MeanEncoder:
     def encode(self, images: torch.Tensor) -> NDArray[np.float64]:
         flat = images.flatten(1).double().numpy()
         return np.stack([flat.mean(axis=1) - 0.5, flat.std(axis=1) - 0.2], axis=1) * 8
+
+    def output(self, source: str, images: torch.Tensor) -> NDArray[np.float64]:
+        return self.encode(images) if source == "bottleneck" else images.flatten(1).double().numpy()
+
+    def output_dimension(self, source: str) -> int:
+        return self.dimension if source == "bottleneck" else self.size**2
 
 
 class Stream:

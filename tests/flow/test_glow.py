@@ -11,6 +11,7 @@ from torch.func import jacrev
 
 from ldp_client.errors import EncoderError, ParameterError
 from ldp_client.flow.glow import Glow, Shape, dequantise
+from ldp_client.flow.layers import ActNorm
 
 SHAPE = Shape(size=8, levels=2, steps=2, width=6)
 
@@ -80,20 +81,48 @@ def test_log_prob_is_the_normal_density_of_the_latents_plus_ladj() -> None:
     torch.testing.assert_close(flow.log_prob(x), expected)
 
 
-def test_bits_per_dim_counts_the_paddings_bits_but_not_its_pixels() -> None:
+def test_bits_per_dim_counts_content_in_bins_and_padding_at_the_density_of_its_noise() -> None:
     flow, x = small_flow(), images()
-    bits = 8 * 64 - flow.log_prob(x) / math.log(2)  # of the whole 8 x 8 square, 256 bins a pixel
-    torch.testing.assert_close(flow.bits_per_dim(x, content=6), bits / 36)
+    noisy, log_q = dequantise(x, 6, generator())
+    deviation = 1 / (256 * math.sqrt(12))
+    noise = (noisy - x) / deviation
+    noise[:, :, 1:7, 1:7] = 0
+    padding = -0.5 * noise.square().sum((1, 2, 3)) - 28 * math.log(deviation * math.sqrt(2 * math.pi))
+    torch.testing.assert_close(log_q, 36 * math.log(256) + padding)
+    expected = (log_q - flow.log_prob(noisy)) / math.log(2) / 36
+    torch.testing.assert_close(flow.bits_per_dim(noisy, log_q, content=6), expected)
 
 
 def test_a_flow_that_knows_nothing_has_eight_bits_per_dim() -> None:
     """Uniform pixels cost 8 bits under their own density, 8.25 under the normal one a fresh flow starts from."""
     flow = Glow(SHAPE)
     flow.randomise(generator())
-    x = torch.rand(64, 1, 8, 8, generator=generator(1))
-    flow.initialize(x)
-    bits = flow.bits_per_dim(x, content=8).mean().item()
-    assert 8 < bits < 8.5
+    x = (torch.randint(0, 256, (64, 1, 8, 8), generator=generator(1)) + 0.5) / 256
+    noisy, log_q = dequantise(x, 8, generator(2))
+    flow.initialize(noisy)
+    assert 8 < flow.bits_per_dim(noisy, log_q, content=8).mean().item() < 8.5
+
+
+def test_padding_that_the_flow_knows_costs_nothing() -> None:
+    """A flow that standardises each position scores its normal noise at the noise's own density."""
+    flow = Glow(Shape(size=4, levels=1, steps=1, width=2))
+    flow.randomise(generator())
+    for module in flow.modules():
+        if isinstance(module, ActNorm):
+            module.initialised.fill_(1)
+    deviation = 1 / (256 * math.sqrt(12))
+    with torch.no_grad():
+        for step in flow.typed_levels()[0].typed_steps():
+            step.mix.permutation.copy_(torch.arange(4))
+            for parameter in step.mix.parameters():
+                parameter.zero_()
+            step.mix.sign.fill_(1)
+        flow.top.mean.fill_(0.5 / 256 - 0.5)
+        flow.top.log_sd.fill_(math.log(deviation))
+        noisy, log_q = dequantise(torch.full((4000, 1, 4, 4), 0.5 / 256), 2, generator())
+        bits = flow.bits_per_dim(noisy, log_q, content=2).mean().item()
+    # The 12 padded pixels cost nothing; the 4 of the content are uniform in one bin of 256 under a normal density.
+    assert bits == pytest.approx(0.5 * math.log2(2 * math.pi * math.e / 12), abs=0.02)
 
 
 def test_log_scale_map_is_the_pooled_log_s_averaged_with_the_mirrored_image() -> None:
@@ -134,8 +163,59 @@ def test_samples_are_images_and_temperature_zero_gives_the_one_mode() -> None:
     assert not torch.equal(warm[0], warm[1])
 
 
-def test_dequantised_pixels_stay_in_their_bin() -> None:
+@pytest.mark.parametrize("bits", [8, 5, 1])
+def test_dequantised_pixels_of_the_content_stay_in_their_bin(bits: int) -> None:
     x = (torch.arange(256, dtype=torch.float32).view(4, 1, 8, 8) + 0.5) / 256
-    noisy = dequantise(x, generator())
-    assert torch.equal((noisy * 256).floor(), (x * 256).floor())
+    noisy, log_q = dequantise(x, 8, generator(), bits)
+    assert torch.equal((noisy * 2**bits).floor(), (x * 2**bits).floor())
     assert not torch.equal(noisy, x)
+    torch.testing.assert_close(log_q, torch.full((4,), 64 * bits * math.log(2)))
+
+
+def test_fewer_bits_cost_fewer_bits() -> None:
+    """Uniform pixels of b bits cost b bits under a flow that knows nothing but their range."""
+    flow = Glow(SHAPE)
+    flow.randomise(generator())
+    x = (torch.randint(0, 256, (256, 1, 8, 8), generator=generator(1)) + 0.5) / 256
+    noisy, log_q = dequantise(x, 8, generator(2), bits=3)
+    flow.initialize(noisy)
+    assert 3 < flow.bits_per_dim(noisy, log_q, content=8).mean().item() < 3.5
+
+
+@pytest.mark.parametrize(("content", "bits"), [(8, 0), (8, 9), (0, 8), (9, 8)])
+def test_impossible_bits_and_content_are_refused(content: int, bits: int) -> None:
+    with pytest.raises(ParameterError, match=rf"asked for {bits} of 8 bits and {content} of 8 px; give 1 to 8"):
+        dequantise(images(), content, generator(), bits)
+
+
+def test_colour_images_encode_decode_and_have_their_bits_per_channel() -> None:
+    shape = Shape(size=8, levels=2, steps=2, width=6, channels=3)
+    flow = Glow(shape).double()
+    flow.randomise(generator())
+    x = torch.rand(5, 3, 8, 8, dtype=torch.float64, generator=generator(1))
+    flow.initialize(x)
+    latents, _ = flow.encode(x)
+    assert [tuple(z.shape[1:]) for z in latents] == shape.latent_shapes() == [(6, 4, 4), (24, 2, 2)]
+    torch.testing.assert_close(flow.decode(latents)[0], x, rtol=0, atol=1e-9)
+    noisy, log_q = dequantise(x, 8, generator(2))
+    torch.testing.assert_close(log_q, torch.full((5,), 3 * 64 * math.log(256), dtype=torch.float64))
+    expected = 8 - flow.log_prob(noisy) / math.log(2) / 192
+    torch.testing.assert_close(flow.bits_per_dim(noisy, log_q, content=8), expected)
+
+
+def test_an_image_from_some_levels_keeps_them_and_draws_the_rest_from_the_prior() -> None:
+    flow, x = small_flow(), images()
+    latents = flow.encode(x)[0]
+    known = {1: latents[1]}
+    drawn = flow.decode_known(known, 0.7, generator(4))
+    again = flow.encode(drawn)[0]
+    torch.testing.assert_close(again[1], latents[1], rtol=0, atol=1e-8)
+    assert not torch.allclose(again[0], latents[0])
+    assert again[0].std().item() == pytest.approx(0.7, abs=0.15)
+    torch.testing.assert_close(flow.decode_known(dict(enumerate(latents)), 0.7, generator(4)), x, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("known", [{}, {2: torch.zeros(3, 8, 2, 2)}, {1: torch.zeros(3, 8, 4, 4)}])
+def test_latents_of_no_level_are_refused(known: dict[int, Tensor]) -> None:
+    with pytest.raises(ParameterError, match=r"asked to decode levels .*; give at least one of levels 0 to 1, shaped"):
+        small_flow().decode_known(known, 0.7, generator())

@@ -175,7 +175,7 @@ def test_the_sensitivity_is_the_largest_distance_of_any_two_clipped_vectors(
     everything = np.array(list(itertools.product(range(-reach, reach + 1), repeat=dimension)), dtype=np.int64)
     clipped = np.unique(clip(everything, rule).steps, axis=0)
     distances = np.abs(clipped[:, None, :] - clipped[None, :, :]).sum(axis=2)
-    assert int(distances.max()) == rule.sensitivity_steps == 2 * radius
+    assert int(distances.max()) == rule.sensitivity_steps(2) == 2 * radius
 
 
 def test_a_twin_that_clips_in_float_and_rounds_afterwards_leaves_the_ball() -> None:

@@ -47,7 +47,7 @@ def test_the_loss_is_the_oracles_map_rounded_up_to_a_millionth(radius: int, scal
     exact = Fraction(scale)
     clip = L1Clip(radius_steps=radius)
     spec = DiscreteLaplaceSpec(clip=clip, dimension=3, scale=exact, grid=Fraction(1))
-    theirs = Fraction(oracle(float(exact)).map(d_in=clip.sensitivity_steps))
+    theirs = Fraction(oracle(float(exact)).map(d_in=clip.sensitivity_steps(1)))
     ours = Fraction(spec.loss.micro_epsilon, 10**6)
     # Theirs rounds up in float: a relative 2^-50 covers its last digits and the scale's nearest float.
     assert theirs * (1 - Fraction(1, 2**50)) <= ours <= theirs * (1 + Fraction(1, 2**50)) + Fraction(1, 10**6)

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from ldp_client.errors import ParameterError
 from ldp_client.privacy.loss import PrivacyLoss
-from ldp_client.privacy.spec import MAX_SCALE, MAX_STEPS, DiscreteLaplaceSpec, JointLaplaceSpec, L1Clip, joint_laplace
+from ldp_client.privacy.release_spec import JointLaplaceSpec, joint_laplace
+from ldp_client.privacy.spec import MAX_SCALE, MAX_STEPS, DiscreteLaplaceSpec, L1Clip
 
 
 def laplace(**changes: object) -> DiscreteLaplaceSpec:
@@ -39,7 +40,7 @@ def test_the_dimension_does_not_change_the_loss() -> None:
 def test_the_sensitivity_is_nowhere_a_field_and_cannot_be_passed() -> None:
     for kind in (L1Clip, DiscreteLaplaceSpec, JointLaplaceSpec):
         assert not [name for name in kind.model_fields if "sensitivity" in name or "epsilon" in name]
-    assert L1Clip(radius_steps=7).sensitivity_steps == 14
+    assert L1Clip(radius_steps=7).sensitivity_steps(5) == 14
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         laplace(sensitivity_steps=1)
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
@@ -94,7 +95,7 @@ def test_scale_and_grid_are_exact(value: object) -> None:
 
 @pytest.mark.parametrize(("classes", "bottleneck"), [(2, 3), (3, 2), (2, 1)])
 def test_a_dimension_that_does_not_match_the_label_code_is_refused(classes: int, bottleneck: int) -> None:
-    with pytest.raises(ValidationError, match=f"{classes} classes and a bottleneck of {bottleneck} need"):
+    with pytest.raises(ValidationError, match=f"{classes} classes in the simplex code and {bottleneck} numbers need"):
         JointLaplaceSpec(classes=classes, bottleneck_dimension=bottleneck, laplace=laplace())
 
 

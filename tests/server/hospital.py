@@ -14,7 +14,7 @@ from ldp_client.privacy.clipping import clip, to_grid
 from ldp_client.privacy.labels import joint_vector
 from ldp_client.privacy.laplace import DiscreteLaplace
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.spec import joint_laplace
+from ldp_client.privacy.release_spec import joint_laplace
 from ldp_client.wire.campaign import Approval, Campaign, Policy, campaign_id, policy_id
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.chain import (

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from ldp_client.privacy.clipping import clip
+from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.laplace import DiscreteLaplace
 from ldp_client.privacy.noise import discrete_laplace, shuffled
-from ldp_client.privacy.spec import joint_laplace
+from ldp_client.privacy.release_spec import ReleaseSpec, dp_glow, joint_codebook, joint_laplace, latent
 from ldp_client.wire.campaign import Approval, Campaign, Plan, Policy, campaign_id, plan_commitment, policy_id
 from ldp_client.wire.canonical import Wire, canonical_bytes
 from ldp_client.wire.chain import (
@@ -55,7 +56,7 @@ from ldp_client.wire.exchange import (
     header_id,
     sealed_digest,
 )
-from ldp_client.wire.record import pack, record_digest
+from ldp_client.wire.record import codebook_seed, pack, record_digest
 from ldp_client.wire.signing import SealingKey, SigningKey, fingerprint, key_id
 
 SITE, OFFICER, CENTRE = (SigningKey(bytes([number]) * 32) for number in (1, 2, 3))
@@ -89,7 +90,13 @@ CAMPAIGN_DOCUMENT = Campaign(
     micro_epsilon_per_record=2_000_000,
     ends="2026-12-31",
 )
-POLICY_DOCUMENT = Policy(site="site-a", serial=1, encoders=(ENCODER,), lifetime_micro_epsilon=4_000_000)
+POLICY_DOCUMENT = Policy(
+    site="site-a",
+    serial=1,
+    encoders=(ENCODER,),
+    mechanisms=("joint_discrete_laplace",),
+    lifetime_micro_epsilon=4_000_000,
+)
 PLAN_DOCUMENT = Plan(
     campaign=campaign_id(CAMPAIGN_DOCUMENT),
     policy=policy_id(POLICY_DOCUMENT),
@@ -115,6 +122,14 @@ STEPS = DiscreteLaplace(CAMPAIGN_DOCUMENT.release.laplace)(
     Stream("record"),
 )
 RECORDS = pack(STEPS)
+OTHER_RELEASES: dict[str, ReleaseSpec] = {
+    "codebook": joint_codebook(epsilon=2, classes=2, bottleneck_dimension=2, constant="1/2"),
+    "one_hot": joint_laplace(
+        epsilon=2, classes=3, bottleneck_dimension=2, radius=1, label_code="one_hot", constant="1/4"
+    ),
+    "latent": latent(epsilon=2, label_epsilon=1, classes=3, bottleneck_dimension=2, radius=1),
+    "dp_glow": dp_glow(epsilon=8, label_epsilon=2, classes=2, latents=4),
+}
 ENTRIES: dict[str, LedgerEntry] = {
     "genesis": Genesis(
         site="site-a",
@@ -235,6 +250,25 @@ def golden() -> dict[str, dict[str, Any]]:
         "hex": [record.hex() for record in RECORDS],
         "digest_at_charge_4": [record_digest(campaign_id(CAMPAIGN_DOCUMENT), 4, record) for record in RECORDS],
     }
+    for name, release in OTHER_RELEASES.items():
+        document = CAMPAIGN_DOCUMENT.model_copy(
+            update={
+                "release": release,
+                "label_names": ("normal", "pneumonia", "effusion")[: release.classes],
+                "micro_epsilon_per_record": release.loss.micro_epsilon,
+            }
+        )
+        outputs = np.linspace(-1, 1, 2 * release.input_dimension).reshape(2, -1)
+        seeds = [codebook_seed(campaign_id(document), "site-a", charge) for charge in (4, 6)]
+        prepared = prepare(release, outputs, np.array([0, 1], dtype=np.int64))
+        vectors[f"release_{name}"] = {
+            "kind": "Campaign",
+            "bytes": canonical_bytes(document).decode(),
+            "outputs": outputs.tolist(),
+            "labels": [0, 1],
+            "charges": [4, 6],
+            "records": [record.hex() for record in pack(draw(release, prepared, seeds, Stream(name)))],
+        }
     vectors["draws"] = {
         "what": "from the byte stream SHA-256(scale | counter): the same bytes must give the same draws for ever",
         **{
@@ -262,6 +296,7 @@ def bad() -> dict[str, dict[str, Any]]:
             raise ValueError(f"{old!r} stands {text.count(old)} times in the vector")
         return text.replace(old, new)
 
+    laplace = "at 'release.joint_discrete_laplace.laplace"
     campaigns = {
         "duplicate_key": (changed(campaign, '"cap":2,', '"cap":1,"cap":2,'), NOT_CANONICAL),
         "extra_key": (changed(campaign, '{"cap":2,', '{"Mrs Example":1,"cap":2,'), "first fault at 'the start'"),
@@ -280,16 +315,22 @@ def bad() -> dict[str, dict[str, Any]]:
         "truth_as_number": (changed(campaign, '"cap":2,', '"cap":true,'), "first fault at 'cap'"),
         "null": (changed(campaign, '"cap":2,', '"cap":null,'), "first fault at 'cap'"),
         "wrong_version": (changed(campaign, '"schema_version":1', '"schema_version":2'), "at 'schema_version'"),
-        "unknown_mechanism": (changed(campaign, '"joint_discrete_laplace"', '"gaussian"'), "at 'release.kind'"),
+        "unknown_mechanism": (changed(campaign, '"joint_discrete_laplace"', '"gaussian"'), "at 'release'"),
         "sensitivity_as_a_field": (
             changed(campaign, '"radius_steps":1024', '"radius_steps":1024,"sensitivity_steps":1'),
-            "at 'release.laplace.clip'",
+            laplace + ".clip.l1'",
         ),
         "scale_not_reduced": (changed(campaign, '"1024/1"', '"2048/2"'), NOT_CANONICAL),
         "scale_as_decimal": (changed(campaign, '"1024/1"', '"1024.0"'), NOT_CANONICAL),
-        "scale_with_exponent": (changed(campaign, '"1024/1"', '"1e999999999"'), "at 'release.laplace.scale'"),
-        "scale_zero": (changed(campaign, '"1024/1"', '"0/1"'), "at 'release.laplace'"),
-        "scale_over_zero": (changed(campaign, '"1024/1"', '"1024/0"'), "at 'release.laplace.scale'"),
+        "scale_with_exponent": (
+            changed(campaign, '"1024/1"', '"1e999999999"'),
+            laplace + ".scale'",
+        ),
+        "scale_zero": (changed(campaign, '"1024/1"', '"0/1"'), laplace + "'"),
+        "scale_over_zero": (
+            changed(campaign, '"1024/1"', '"1024/0"'),
+            laplace + ".scale'",
+        ),
         "loss_says_less": (changed(campaign, '"micro_epsilon_per_record":2000000', '"micro_epsilon_per_record":1'), ""),
         "upper_case_digest": (changed(campaign, ENCODER, ENCODER.upper()), "at 'encoder'"),
         "control_character": (changed(campaign, "é", "\\u001b[2J"), "at 'purpose'"),

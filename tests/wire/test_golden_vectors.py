@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ldp_client.errors import FormatError
-from ldp_client.privacy.spec import JointLaplaceSpec
+from ldp_client.privacy.release_spec import JointLaplaceSpec
 from ldp_client.wire import campaign, exchange
 from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.chain import ZERO, entry_body, parse_entry, walk

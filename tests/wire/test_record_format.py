@@ -11,7 +11,7 @@ from ldp_client.errors import FormatError, ParameterError
 from ldp_client.privacy.clipping import clip
 from ldp_client.privacy.laplace import DiscreteLaplace, Noised
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.spec import joint_laplace
+from ldp_client.privacy.release_spec import joint_laplace
 from ldp_client.wire.record import pack, record_digest, unpack
 
 RELEASE = joint_laplace(epsilon=2, classes=3, bottleneck_dimension=2, radius=1)
@@ -47,9 +47,9 @@ def test_all_records_of_a_release_have_one_length_whatever_they_hold() -> None:
 
 
 def test_only_what_a_mechanism_noised_can_be_packed() -> None:
-    with pytest.raises(ParameterError, match="only Noised vectors can be packed; found ndarray"):
+    with pytest.raises(ParameterError, match="only what a mechanism noised can be packed; found ndarray"):
         pack(np.zeros((1, 4), dtype=np.int64))  # type: ignore[arg-type]
-    with pytest.raises(ParameterError, match="only Noised vectors can be packed; found Clipped"):
+    with pytest.raises(ParameterError, match="only what a mechanism noised can be packed; found Clipped"):
         pack(clip(np.zeros((1, 4), dtype=np.int64), RELEASE.laplace.clip))  # type: ignore[arg-type]
 
 

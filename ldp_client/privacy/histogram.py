@@ -1,0 +1,125 @@
+"""Noised counts of a site's evaluation set, by label and score bin."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import InitVar, dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldp_client.errors import ParameterError
+from ldp_client.privacy.loss import exact_fraction
+from ldp_client.privacy.noise import ByteSource, discrete_laplace
+from ldp_client.privacy.spec import HistogramSpec
+
+_DRAWN = object()
+
+
+@dataclass(frozen=True, eq=False)
+class CappedCounts:
+    """Counts (K, B) in which no unit has more than `cap` X-rays. Made by `count`, in which the cap is kept."""
+
+    counts: NDArray[np.int64]
+    spec: HistogramSpec
+    # Not kept: a histogram whose units nobody counted cannot pose as one.
+    _proof: InitVar[object] = None
+
+    def __post_init__(self, _proof: object) -> None:
+        if _proof is not _DRAWN:
+            raise ParameterError("capped counts come from `count`, which sees the units; found another origin")
+        self.counts.flags.writeable = False
+
+
+@dataclass(frozen=True, eq=False)
+class NoisedHistogram:
+    """What the histogram mechanism returned: counts (K, B), some of them negative."""
+
+    counts: NDArray[np.int64]
+    spec: HistogramSpec
+    _proof: InitVar[object] = None
+
+    def __post_init__(self, _proof: object) -> None:
+        if _proof is not _DRAWN:
+            raise ParameterError("a noised histogram comes from a mechanism; nothing else can be packed")
+        self.counts.flags.writeable = False
+
+
+def count(
+    spec: HistogramSpec, units: Sequence[Hashable], labels: NDArray[np.int64], bins: NDArray[np.int64]
+) -> CappedCounts:
+    """Count X-rays by label and bin, the first `cap` of each unit.
+
+    Raises:
+        ParameterError: the three do not belong together, or a label or bin lies outside the spec.
+    """
+    if not len(units) == len(labels) == len(bins):
+        raise ParameterError(
+            f"each X-ray has a unit, a label and a bin; found {len(units)}, {len(labels)} and {len(bins)}"
+        )
+    for name, values, limit in (("label", labels, spec.classes), ("bin", bins, spec.bins)):
+        if len(values) and not 0 <= int(values.min()) <= int(values.max()) < limit:
+            raise ParameterError(f"a {name} must lie in 0..{limit - 1}")
+    seen: Counter[Hashable] = Counter()
+    counts = np.zeros((spec.classes, spec.bins), dtype=np.int64)
+    for unit, label, place in zip(units, labels, bins, strict=True):
+        seen[unit] += 1
+        counts[label, place] += seen[unit] <= spec.cap
+    return CappedCounts(counts, spec, _DRAWN)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Discrete Laplace noise of scale 2 cap / epsilon on every count.
+
+    epsilon per unit, all X-rays of one unit replaced by the same number of others. E[count] is the count; the variance
+    is 2q / (1-q)^2, q = exp(-1/scale).
+
+    Reference: docs/privacy.md, Theorem 6.
+    """
+
+    spec: HistogramSpec
+
+    def __call__(self, value: CappedCounts, source: ByteSource) -> NoisedHistogram:
+        """Noise the counts with fresh randomness.
+
+        Raises:
+            ParameterError: the value is not `CappedCounts`, or was counted for another spec.
+        """
+        if not isinstance(value, CappedCounts):
+            raise ParameterError(f"only CappedCounts can be noised; found {type(value).__name__}")
+        if value.spec != self.spec:
+            raise ParameterError("the counts were made for another histogram than the mechanism's")
+        noise = discrete_laplace(self.spec.scale, value.counts.size, source).reshape(value.counts.shape)
+        return NoisedHistogram(value.counts + noise, self.spec, _DRAWN)
+
+
+def noise_variance(spec: HistogramSpec) -> float:
+    """Variance of each noised count: 2q / (1-q)^2."""
+    rate = float(1 / spec.scale)
+    return 2 * math.exp(-rate) / math.expm1(-rate) ** 2
+
+
+def histogram(*, epsilon: Fraction | int | str, classes: int, bins: int, cap: int) -> HistogramSpec:
+    """The histogram of total `epsilon` for each unit of at most `cap` X-rays.
+
+    Raises:
+        ParameterError: epsilon is not positive or not exact, or the histogram is impossible.
+
+    >>> histogram(epsilon=1, classes=2, bins=20, cap=3).scale
+    Fraction(6, 1)
+    """
+    if isinstance(epsilon, float):
+        raise ParameterError("epsilon must be exact: write it as a string or a fraction, not a float")
+    try:
+        exact = exact_fraction(epsilon)
+        if exact <= 0:
+            raise ParameterError(f"epsilon must be positive; found {exact}. Without noise there is no release")
+        return HistogramSpec(bins=bins, classes=classes, cap=cap, scale=Fraction(2 * cap) / exact)
+    except ParameterError:
+        raise
+    except ValueError as error:
+        raise ParameterError(f"no such histogram: {error}") from error

@@ -1,0 +1,61 @@
+"""Writing an encoder's bundle: all or nothing, and read back through every check before it stands."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save as serialise_safetensors
+
+from ldp_client.errors import ConfigurationError
+from ldp_client.flow.bottleneck import Bottleneck, fit_whitened_pca
+from ldp_client.flow.encoder import CARD_FILE, WEIGHTS_FILE, Encoder, EncoderCard, bundle_tensors
+from ldp_client.flow.glow import Glow
+from ldp_client.wire.canonical import canonical_bytes
+
+
+def write_bundle(card: EncoderCard, flow: Glow, bottleneck: Bottleneck, folder: Path) -> EncoderCard:
+    """Write card and weights to a new folder, all or nothing, and return the card with the weights' digest.
+
+    The bundle is written beside `folder`, read back through every check of `Encoder.load`, and then renamed.
+
+    Raises:
+        ConfigurationError: the folder exists.
+    """
+    require_new(folder)
+    data = serialise_safetensors(bundle_tensors(flow, bottleneck))
+    card = card.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        (temporary / WEIGHTS_FILE).write_bytes(data)
+        (temporary / CARD_FILE).write_bytes(canonical_bytes(card))
+        temporary.chmod(0o755)  # mkdtemp makes it private; a bundle is public
+        Encoder.load(temporary)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    return card
+
+
+def require_new(folder: Path) -> None:
+    """Raise ConfigurationError when a bundle's folder is there already: none is ever overwritten."""
+    if folder.exists():
+        raise ConfigurationError(f"asked to write an encoder to {folder.name!r}, which exists; name a new folder")
+
+
+def refit_bottleneck(
+    source: Path, images: NDArray[np.uint8], dimension: int, command: str, folder: Path
+) -> EncoderCard:
+    """Write to `folder` the encoder in `source` with another bottleneck, fitted on public images (N, H, W) uint8."""
+    encoder = Encoder.load(source)
+    prepared = torch.stack([encoder.prepare(image) for image in images])
+    bottleneck = fit_whitened_pca(encoder.log_scale_map(prepared), dimension)
+    card = encoder.card.model_copy(update={"dimension": dimension, "command": command})
+    return write_bundle(card, encoder.flow, bottleneck, folder)
