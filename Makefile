@@ -12,7 +12,7 @@ export LDP_DATA
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: demo demo-patients test test-postgres test-real lint check bench format clean
+.PHONY: demo demo-patients test test-postgres test-durability test-real lint check bench format clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
@@ -28,10 +28,13 @@ demo-patients: $(READY)  ## the same, shorter, with patients as the unit (needs 
 	$(BIN)/python -m examples.demo --patients
 
 test: $(READY)  ## all tests that need no real X-rays
-	$(BIN)/python -m pytest -m "not real and not postgres"
+	$(BIN)/python -m pytest -m "not real and not postgres and not strace"
 
 test-postgres: $(READY)  ## the centre's tests on PostgreSQL; fails where its programs are not installed
 	$(BIN)/python -m pytest -m postgres
+
+test-durability: $(READY)  ## what is on the disk before it is answered, as the kernel sees it; needs strace
+	$(BIN)/python -m pytest -m strace
 
 test-real: $(READY)  ## tests on real chest X-rays; fails where LDP_DATA has none
 	$(BIN)/python -m pytest -m real
@@ -42,7 +45,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 check: lint  ## format, lint, types, architecture, fast tests
-	$(BIN)/python -m pytest -q -m "not real and not processes and not postgres"
+	$(BIN)/python -m pytest -q -m "not real and not processes and not postgres and not strace"
 
 bench: $(READY)  ## ratios against peers, written to build/bench
 	$(BIN)/python -m examples.bench

@@ -48,6 +48,7 @@ from ldp_client.wire.document import (
     Document,
     within_limits,
 )
+from ldp_client.wire.signing import read_shared_secret
 
 FLOWER_VERSIONS = ((1, 41), (1, 43))
 """From the first, up to but without the second."""
@@ -204,7 +205,7 @@ def _client(
 
 def _secret(path: Path) -> bytes:
     try:
-        secret = path.read_bytes()
+        secret = read_shared_secret(path)
     except OSError as error:
         raise ConfigurationError(
             f"the courier needs the SuperNode's secret and cannot read {path} ({error.strerror}); "

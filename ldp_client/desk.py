@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ldp_client.errors import SignerError, VerificationError
+from ldp_client.errors import PolicyRefusedError, SignerError, VerificationError, WaitingError
 from ldp_client.site import Site
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.canonical import AnyWire, canonical_bytes, parse
@@ -119,3 +119,17 @@ def answer(site: Site, campaign: Campaign) -> CampaignCode:
     if decision is not None:
         return CampaignCode(decision)
     return CampaignCode.APPROVED if site.ledger.has_approval(name) else CampaignCode.OFFERED
+
+
+def answer_in_words(site: Site, campaign: Campaign, today: str) -> str:
+    """The answer for the officer's eyes, who is told as well when an approval no longer holds."""
+    code = answer(site, campaign)
+    if code is not CampaignCode.APPROVED:
+        return code.value
+    try:
+        site.ledger.standing_approval(campaign, today)
+    except PolicyRefusedError:
+        return "approved under an earlier policy; approve again"
+    except WaitingError:
+        return "approved; ended"
+    return code.value

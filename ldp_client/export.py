@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,4 +58,23 @@ def write_export(site: Site, path: Path) -> int:
         )
         envelope = close_envelope(CHECKPOINT, canonical_bytes(checkpoint), site.signer)
         line(type="checkpoint", body=base64.b64encode(envelope).decode())
+    return count
+
+
+def write_openings(site: Site, path: Path) -> int:
+    """Write (charge, unit, salt) for every charge, for the hospital's own auditor: `ldp_client.openings` reads it.
+
+    Raises:
+        ConfigurationError: the file exists already or cannot be written.
+    """
+    count = 0
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        for charge, unit, salt in site.ledger.openings():
+            row = {"charge": charge, "salt": salt.hex(), "unit": unit.hex()}
+            file.write(json.dumps(row, sort_keys=True, separators=(",", ":")) + "\n")
+            count += 1
     return count

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from ldp_client.config import AgentConfig, SiteSection, read_toml
 from ldp_client.errors import ConfigurationError, FormatError, WaitingError
 from ldp_client.imaging.dataset import DataSet, read_dataset
+from ldp_client.imaging.xray import PatientKey
 from ldp_client.ledger.store import SiteLedger
 from ldp_client.spool import Inbox, Outbox
 from ldp_client.wire.campaign import Campaign
@@ -163,14 +164,17 @@ def open_site(folder: Path) -> Site:
 
 
 def data_set(site: Site, campaign: Campaign) -> DataSet:
-    """The site's X-rays with a campaign's labels and unit."""
-    return read_dataset(
+    """The site's X-rays with a campaign's labels and unit; patients whose ids were merged are one unit."""
+    read = read_dataset(
         site.path(site.config.data_set.folder),
         site.path(site.config.data_set.labels),
         unit=campaign.unit,
         secret=site.secret,
         label_names=campaign.label_names,
     )
+    root = site.ledger.roots()
+    merged = tuple(replace(item, patient=PatientKey(root(item.patient))) for item in read.items)
+    return replace(read, items=merged)
 
 
 def enrolment(site: Site, node_key: str) -> bytes:

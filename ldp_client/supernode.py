@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ldp_client.courier import CourierConfig
-from ldp_client.errors import ConfigurationError
+from ldp_client.errors import ConfigurationError, ExchangeError
 from ldp_client.processes import (
     Program,
     Supervised,
@@ -23,8 +25,10 @@ from ldp_client.processes import (
     supervised,
     wait_for_port,
 )
+from ldp_client.wire.signing import read_shared_secret
 
 SECRET_BYTES = 32
+CHECK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -110,13 +114,43 @@ def courier_program(config: CourierConfig, folder: Path, user: str | None = None
     )
 
 
+def check_authority(edge: str, authority: Path) -> None:
+    """Return if the edge shows a certificate of this authority, or cannot be reached now: it may come up later.
+
+    Raises:
+        ConfigurationError: the file holds no certificate.
+        ExchangeError: the edge's certificate is another authority's, or bears another name.
+    """
+    try:
+        context = ssl.create_default_context(cafile=str(authority))
+    except ssl.SSLError as error:
+        raise ConfigurationError(
+            f"{authority} holds no certificate; name the ca.crt that the centre handed over"
+        ) from error
+    host, _, port = edge.rpartition(":")
+    try:
+        with (
+            socket.create_connection((host, int(port)), CHECK_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=host),
+        ):
+            return
+    except ssl.SSLCertVerificationError as error:
+        raise ExchangeError(
+            f"the certificate of {edge} is not one that {authority} vouches for ({error.verify_message}); "
+            "compare the ca.crt and the host's name with the centre's"
+        ) from error
+    except OSError:
+        return
+
+
 @contextlib.contextmanager
 def supernode_running(config: SuperNodeConfig) -> Iterator[Supervised]:
     """Keep a SuperNode running during the block; entered when its courier can reach it.
 
     Raises:
-        ConfigurationError: one of its three files cannot be read; the stock program would say so in its log only.
-        ExchangeError: it does not come up; the message names its log.
+        ConfigurationError: one of its three files cannot be read, is no certificate, or is a secret that everybody can
+            read; the stock program would say so in its log only, or not at all.
+        ExchangeError: the edge has another authority, or the SuperNode does not come up; the message names its log.
     """
     for what, path in (("key", config.node_key), ("secret", config.secret), ("centre's ca.crt", config.authority)):
         if not os.access(path, os.R_OK):
@@ -124,6 +158,9 @@ def supernode_running(config: SuperNodeConfig) -> Iterator[Supervised]:
                 f"the node needs its {what} and cannot read {path}; name another file, or let the node's user read it "
                 "with `ldp-client site permissions`"
             )
+    read_shared_secret(config.secret)
+    read_shared_secret(config.node_key)
+    check_authority(config.edge, config.authority)
     program = supernode_program(config)
     with supervised(program) as node:
         # A first start that fails is left to the supervisor: the centre may come up later than the site.

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ldp_client.errors import ChainError, FormatError, LdpError, VerificationError
+from ldp_client.errors import ChainError, ConfigurationError, FormatError, LdpError, VerificationError
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import ZERO, link
@@ -58,10 +58,15 @@ class Verified:
     sequence: int
     head: str
     histories: tuple[SiteHistory, ...]
-    receipts: int
+    held: tuple[Receipt, ...]
     reached: dict[str, int]
     """The last entry of each site that a receipt covers. What comes after it may not have been sent yet, or its
     receipts may have been left out of the export: the reader who expects them must ask."""
+
+    @property
+    def receipts(self) -> int:
+        """How many receipts agree with the entries."""
+        return len(self.held)
 
     def lines(self) -> list[str]:
         """The report."""
@@ -183,12 +188,21 @@ def verify_export(path: Path) -> Verified:
 
     Raises:
         VerificationError: the first thing that does not hold, by line or entry.
+        ConfigurationError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
             return _verify(path.name, _lines(file))
     except OSError as error:
-        raise FormatError(f"{path} cannot be read ({error.strerror}); name an export") from error
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}); name an export") from error
+
+
+def entry_bodies(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(sequence, body) of the entries of a site's export that was verified before."""
+    with path.open("rb") as file:
+        for _, line in _lines(file):
+            if isinstance(line, EntryLine):
+                yield line.sequence, line.body
 
 
 def _verify(name: str, lines: Iterator[tuple[int, EntryLine | dict[str, Any]]]) -> Verified:
@@ -338,8 +352,8 @@ class _SiteExport(_Export):
         self.party = self.check_checkpoint(number, checkpoint, self.history.sequence, self.history.head)
 
     def verified(self) -> Verified:
-        key, history, count = fingerprint(self.signing_key), self.history, len(self.receipts)
-        return Verified("site", self.party, key, history.sequence, history.head, (history,), count, self.reached)
+        key, history, held = fingerprint(self.signing_key), self.history, tuple(self.receipts)
+        return Verified("site", self.party, key, history.sequence, history.head, (history,), held, self.reached)
 
 
 class _CentreExport(_Export):
@@ -410,8 +424,8 @@ class _CentreExport(_Export):
         self.party = self.check_checkpoint(number, checkpoint, self.sequence, self.head)
 
     def verified(self) -> Verified:
-        key, histories, count = fingerprint(self.signing_key), tuple(self.histories.values()), len(self.receipts)
-        return Verified("centre", self.party, key, self.sequence, self.head, histories, count, self.reached)
+        key, histories, held = fingerprint(self.signing_key), tuple(self.histories.values()), tuple(self.receipts)
+        return Verified("centre", self.party, key, self.sequence, self.head, histories, held, self.reached)
 
 
 def _introduced(payload: bytes) -> tuple[str, bytes]:

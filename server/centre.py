@@ -264,6 +264,26 @@ def suspend_site(centre: Centre, site: str) -> None:
         sites.suspend(connection, site)
 
 
+def resume_site(centre: Centre, site: str) -> None:
+    """Talk to a suspended site again.
+
+    Raises:
+        ConfigurationError: no such site.
+    """
+    with centre.database.transaction() as connection:
+        sites.resume(connection, site)
+
+
+def replace_node(centre: Centre, envelope: bytes) -> Site:
+    """Know a site by another SuperNode; the one before it is a stranger's from then on.
+
+    Raises:
+        FormatError, EnvelopeError, SignerError, ConfigurationError: as `sites.replace_node`; nothing was changed.
+    """
+    with centre.database.transaction() as connection:
+        return sites.replace_node(connection, envelope)
+
+
 def publish(centre: Centre, campaign: Campaign) -> str:
     """Sign a campaign and offer it to every site; its id.
 

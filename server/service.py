@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ldp_client.errors import ExchangeError, WaitingError
+from ldp_client.wire.document import file_name
 from server.centre import Centre
 from server.certificates import TLS_FOLDER, CertificateFiles, create_authority, issue_server_certificate
 from server.config import ExchangeSection, initialise
@@ -67,14 +68,15 @@ class Service:
         with self.centre.database.snapshot() as connection:
             enrolled = [site for site in sites.every(connection) if not site.suspended]
         for site in enrolled:
-            mark = folder / site.site
-            if mark.exists():
+            mark, key_digest = folder / site.site, file_name(site.node_key.encode())
+            # An empty mark is of an earlier version, when a site's node could not be replaced.
+            if mark.exists() and mark.read_text() in ("", key_digest):
                 continue
             with tempfile.NamedTemporaryFile("wb", suffix=".pub") as key:
                 key.write(sites.openssh_node_key(site) + b"\n")
                 key.flush()
                 register_supernode(self.superlink, Path(key.name), site.site)
-            mark.touch()
+            mark.write_text(key_digest)
             log.info("the node of %s may connect", site.site)
 
     def _keep_gathering(self) -> None:

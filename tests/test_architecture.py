@@ -31,7 +31,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ldp_client.audit",
     ),
     ("ldp_client.site", "ldp_client.submission", "ldp_client.plan", "ldp_client.release", "ldp_client.permissions"),
-    ("ldp_client.desk", "ldp_client.officer", "ldp_client.export", "ldp_client.preview", "ldp_client.courier"),
+    (
+        "ldp_client.desk",
+        "ldp_client.officer",
+        "ldp_client.export",
+        "ldp_client.preview",
+        "ldp_client.courier",
+        "ldp_client.openings",
+    ),
     ("ldp_client.agent", "ldp_client.supernode"),
     ("ldp_client.cli",),
 )
@@ -39,12 +46,12 @@ SERVER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("server.store", "server.certificates", "server.datasets", "server.edge", "server.gather"),
     ("server.learning", "server.intake", "server.config", "server.superlink"),
     ("server.centre",),
-    ("server.service", "server.flower_app"),
+    ("server.service", "server.flower_app", "server.reconcile"),
     ("server.cli",),
 )
 SHARED = {
     f"ldp_client.{name}"
-    for name in ("errors", "privacy", "wire", "imaging", "flow", "diagnosis", "config", "processes")
+    for name in ("errors", "privacy", "wire", "imaging", "flow", "diagnosis", "config", "processes", "verify")
 }
 # The command line loads each noun, and what needs torch, when it is asked for.
 DEFERRED = {("ldp_client/cli/campaign.py", "ldp_client.preview")}
@@ -54,6 +61,7 @@ WITHOUT_TORCH = (
     "ledger",
     "verify",
     "audit",
+    "openings",
     "export",
     "plan",
     "officer",
@@ -189,7 +197,7 @@ def test_server_uses_of_the_client_what_both_sides_share(source: Source) -> None
         # verified by the very program that everybody else verifies it with.
         used -= {"ldp_client.cli", "ldp_client.verify"}
         shared = {name for name in ours(source) if name.startswith("ldp_client.cli")}
-        assert shared <= {"ldp_client.cli.console", "ldp_client.cli.lazy"}
+        assert shared <= {"ldp_client.cli.console", "ldp_client.cli.lazy", "ldp_client.cli.table_file"}
     assert used <= SHARED
 
 

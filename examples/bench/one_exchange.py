@@ -18,6 +18,7 @@ from ldp_client.ledger.store import ChargeRequest, OpenCharge
 from ldp_client.privacy.clipping import clip
 from ldp_client.privacy.laplace import DiscreteLaplace
 from ldp_client.privacy.noise import SystemSource
+from ldp_client.privacy.release_spec import JointLaplaceSpec
 from ldp_client.site import Site, enrolment
 from ldp_client.submission import make_batches
 from ldp_client.wire.campaign import Campaign
@@ -62,6 +63,8 @@ def waiting_exchange(
 
 
 def _release(site: Site, campaign: Campaign, records: int) -> None:
+    if not isinstance(campaign.release, JointLaplaceSpec):
+        raise TypeError(f"the benchmark's site releases vectors; found {campaign.release.kind}")
     source, spec, day = SystemSource(), campaign.release.laplace, date.today().isoformat()
     for start in range(0, records, CHUNK):
         count = min(CHUNK, records - start)

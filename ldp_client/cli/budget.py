@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from ldp_client import desk
-from ldp_client.cli.console import HERE, Format, Output, State, show
+from ldp_client.cli.console import HERE, Format, Output, State, choose, day, show
+from ldp_client.cli.table_file import Since, Until
+from ldp_client.cli.typed_patient import Issuer, Patient, typed_patient
 from ldp_client.privacy.accountant import PrivacyFilter, bound_per_unit
-from ldp_client.privacy.loss import NOTHING
-from ldp_client.site import open_site
-from ldp_client.wire.campaign import campaign_id
+from ldp_client.privacy.loss import NOTHING, PrivacyLoss
+from ldp_client.site import Site, open_site
+from ldp_client.wire.campaign import Campaign, campaign_id
 
 app = typer.Typer(no_args_is_help=True)
+Which = Annotated[str | None, typer.Option("--campaign", help="Only this campaign.")]
 
 
 @app.callback()
@@ -20,38 +25,128 @@ def _describe() -> None:
 
 
 @app.command("show")
-def show_budget(state: State = HERE, output: Output = Format.TABLE) -> None:
-    """Per campaign: records, epsilon per record, the bound per unit, and what remains of the lifetime budget."""
+def show_budget(
+    campaign: Which = None,
+    patient: Patient = False,
+    issuer: Issuer = "",
+    state: State = HERE,
+    output: Output = Format.TABLE,
+) -> None:
+    """Per campaign: records, epsilon per record, the bound per unit, and what remains of the lifetime budget.
+
+    With --patient: what that one patient has spent.
+    """
     site = open_site(state)
     try:
-        offered = {str(campaign_id(campaign)): campaign for campaign in desk.campaigns(site)}
-        policy = site.ledger.policy()
-        budget = policy[1].lifetime_budget if policy else NOTHING
-        charged = [offered[name] for name in site.ledger.campaigns_charged() if name in offered]
-        bound = bound_per_unit(campaign.bound_per_unit for campaign in charged)
-        rows = []
-        for campaign in charged:
-            records, charges = site.ledger.counts(campaign_id(campaign))
-            rows.append(
-                {
-                    "campaign": campaign.name,
-                    "records": records,
-                    "charges": charges,
-                    "epsilon_per_record": str(campaign.loss_per_record),
-                    "unit": campaign.unit,
-                    "bound_per_unit": str(campaign.bound_per_unit),
-                }
-            )
-        rows.append(
-            {
-                "campaign": "all",
-                "records": sum(int(str(row["records"])) for row in rows),
-                "charges": sum(int(str(row["charges"])) for row in rows),
-                "epsilon_per_record": "",
-                "unit": f"most spent by one: {site.ledger.largest_spent()}",
-                "bound_per_unit": f"{bound} of {budget}, {PrivacyFilter(budget, 'unit').remaining(bound)} left",
-            }
-        )
+        offered = desk.campaigns(site)
+        names = {str(campaign_id(one)): one for one in offered}
+        only = str(campaign_id(choose(offered, campaign))) if campaign else None
+        charged = [names[name] for name in site.ledger.campaigns_charged() if name in names]
+        if only is not None:
+            charged = [one for one in charged if campaign_id(one) == only]
+        rows = _of_one(site, charged, typed_patient(site, issuer)) if patient else _of_all(site, charged)
     finally:
         site.close()
     show(rows, output)
+
+
+@app.command()
+def history(
+    campaign: Which = None,
+    since: Since = None,
+    until: Until = None,
+    patient: Patient = False,
+    issuer: Issuer = "",
+    state: State = HERE,
+    output: Output = Format.TABLE,
+) -> None:
+    """What was charged on which day of drawing. The bound grows with a campaign's first charge and not again."""
+    site = open_site(state)
+    try:
+        offered = desk.campaigns(site)
+        names = {str(campaign_id(one)): one for one in offered}
+        only = campaign_id(choose(offered, campaign)) if campaign else None
+        unit = typed_patient(site, issuer) if patient else None
+        rows, seen, spent, bound = [], set(), 0, NOTHING
+        for drawn, name, charges, micro_epsilon in site.ledger.history(
+            campaign=only, unit=unit, since=day(since), until=day(until)
+        ):
+            spent += micro_epsilon
+            if name not in seen and name in names:
+                bound += names[name].bound_per_unit
+            seen.add(name)
+            so_far = {"spent_so_far": str(PrivacyLoss(spent))} if patient else {"bound_per_unit_so_far": str(bound)}
+            known = names.get(name)
+            rows.append(
+                {
+                    "day": drawn or "not drawn",
+                    "campaign": name if known is None else known.name,
+                    "charges": charges,
+                    "epsilon_per_record": "" if known is None else str(known.loss_per_record),
+                    **so_far,
+                }
+            )
+    finally:
+        site.close()
+    show(rows, output)
+
+
+def _of_all(site: Site, charged: list[Campaign]) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    records = charges = 0
+    for campaign in charged:
+        sealed, paid = site.ledger.counts(campaign_id(campaign))
+        records, charges = records + sealed, charges + paid
+        rows.append(
+            {
+                "campaign": campaign.name,
+                "records": sealed,
+                "charges": paid,
+                "epsilon_per_record": str(campaign.loss_per_record),
+                "unit": campaign.unit,
+                "bound_per_unit": str(campaign.bound_per_unit),
+            }
+        )
+    bound, budget = bound_per_unit(campaign.bound_per_unit for campaign in charged), _budget(site)
+    rows.append(
+        {
+            "campaign": "all",
+            "records": records,
+            "charges": charges,
+            "epsilon_per_record": "",
+            "unit": f"most spent by one: {site.ledger.largest_spent()}",
+            "bound_per_unit": f"{bound} of {budget}, {PrivacyFilter(budget, 'unit').remaining(bound)} left",
+        }
+    )
+    return rows
+
+
+def _of_one(site: Site, charged: list[Campaign], unit: bytes) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = [
+        {
+            "campaign": campaign.name,
+            "charges": site.ledger.charged_in(campaign_id(campaign), unit),
+            "cap": campaign.cap,
+            "epsilon_per_record": str(campaign.loss_per_record),
+            "spent": str(campaign.loss_per_record * site.ledger.charged_in(campaign_id(campaign), unit)),
+        }
+        for campaign in charged
+        if campaign.unit == "patient"
+    ]
+    spent, budget = site.ledger.spent(unit), _budget(site)
+    left = PrivacyFilter(budget, "patient").remaining(spent)
+    rows.append(
+        {
+            "campaign": "ever",
+            "charges": sum(int(str(row["charges"])) for row in rows),
+            "cap": "",
+            "epsilon_per_record": "",
+            "spent": f"{spent} of {budget}, {left} left",
+        }
+    )
+    return rows
+
+
+def _budget(site: Site) -> PrivacyLoss:
+    policy = site.ledger.policy()
+    return policy[1].lifetime_budget if policy else NOTHING

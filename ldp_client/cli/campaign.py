@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ def _site(state: Path) -> Iterator[tuple[Site, list[Campaign]]]:
 @app.command("list")
 def list_campaigns(state: State = HERE, output: Output = Format.TABLE) -> None:
     """Campaigns offered to this site, and its answer to each."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
     with _site(state) as (site, offered):
         show(
             [
@@ -48,7 +50,7 @@ def list_campaigns(state: State = HERE, output: Output = Format.TABLE) -> None:
                     "epsilon_per_record": str(campaign.loss_per_record),
                     "unit": campaign.unit,
                     "ends": campaign.ends,
-                    "answer": desk.answer(site, campaign).value,
+                    "answer": desk.answer_in_words(site, campaign, today),
                 }
                 for campaign in offered
             ],

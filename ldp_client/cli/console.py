@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,6 +73,20 @@ def choose(campaigns: Sequence[Campaign], wanted: str) -> Campaign:
         offered = ", ".join(f"{campaign.name} ({campaign_id(campaign)[:12]})" for campaign in campaigns)
         raise ConfigurationError(f"{len(fits)} campaigns are called {wanted!r}; offered are: {offered}")
     return fits[0]
+
+
+def day(text: str | None) -> str | None:
+    """A day that was typed, or None.
+
+    Raises:
+        ConfigurationError: not a day of the calendar.
+    """
+    if text is None:
+        return None
+    try:
+        return datetime.date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise ConfigurationError(f"a day is written YYYY-MM-DD, such as 2027-03-31; found {text!r}") from None
 
 
 @contextmanager

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ldp_client import desk
-from ldp_client.cli.console import HERE, State, choose, say
+from ldp_client.cli.console import HERE, Format, Output, State, choose, day, say, show
+from ldp_client.cli.table_file import FileKind, Since, Until, write_rows
+from ldp_client.cli.typed_patient import Issuer, Patient, typed_patient
 from ldp_client.errors import ConfigurationError
-from ldp_client.export import write_export
-from ldp_client.site import open_site
+from ldp_client.export import write_export, write_openings
+from ldp_client.privacy.loss import PrivacyLoss
+from ldp_client.site import Site, open_site
 from ldp_client.verify import verify_export
 from ldp_client.wire.campaign import campaign_id
 
 app = typer.Typer(no_args_is_help=True)
+Which = Annotated[str | None, typer.Option("--campaign", help="Only this campaign's charges and what settles them.")]
 
 
 @app.command()
@@ -31,14 +37,119 @@ def head(state: State = HERE) -> None:
 
 
 @app.command()
-def export(out: Annotated[Path, typer.Option(help="A new file.")], state: State = HERE) -> None:
-    """Write everything that an auditor verifies with `python -m ldp_client.verify FILE`; no patient is in it."""
+def log(
+    campaign: Which = None,
+    since: Since = None,
+    until: Until = None,
+    patient: Patient = False,
+    issuer: Issuer = "",
+    state: State = HERE,
+    output: Output = Format.TABLE,
+) -> None:
+    """The entries: who may know of them is the officer. Entries carry no time; a charge has the day of its draw."""
     site = open_site(state)
     try:
-        count = write_export(site, out)
+        show(list(_log(site, campaign, since, until, patient, issuer)), output)
+    finally:
+        site.close()
+
+
+@app.command("show")
+def show_entry(
+    sequence: Annotated[int, typer.Argument(help="The entry's number, as `ledger log` prints it.")],
+    state: State = HERE,
+    output: Output = Format.TABLE,
+) -> None:
+    """One entry in full, and whether the centre has receipted it."""
+    site = open_site(state)
+    try:
+        row = next(site.ledger.rows(sequence, sequence), None)
+        if row is None:
+            raise ConfigurationError(
+                f"the ledger has no entry {sequence}; it ends at entry {site.ledger.head().sequence}"
+            )
+        said = json.loads(row.body)["entry"]
+        receipted = "yes" if sequence <= site.ledger.acknowledged() else "no"
+        rows = [("entry", sequence), *said.items(), ("head", row.head), ("receipted", receipted)]
+        show([{"field": str(name), "value": str(value)} for name, value in rows], output)
+    finally:
+        site.close()
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="A new file.")],
+    kind: Annotated[
+        FileKind, typer.Option("--as", help="proof: all of it, as an auditor verifies it.")
+    ] = FileKind.PROOF,
+    campaign: Which = None,
+    since: Since = None,
+    until: Until = None,
+    patient: Patient = False,
+    issuer: Issuer = "",
+    state: State = HERE,
+) -> None:
+    """Write what an auditor verifies with `python -m ldp_client.verify FILE`, or rows. It names no patient."""
+    if kind is FileKind.PROOF and (campaign or since or until or patient):
+        raise ConfigurationError("a part of a ledger proves nothing; ask for --as jsonl, csv or parquet with a filter")
+    site = open_site(state)
+    try:
+        if kind is FileKind.PROOF:
+            count = write_export(site, out)
+        else:
+            count = write_rows(_log(site, campaign, since, until, patient, issuer), out, kind)
     finally:
         site.close()
     say(f"wrote {count} entries to {out}")
+
+
+@app.command()
+def openings(
+    out: Annotated[Path, typer.Option(help="A new file, mode 0600.")],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Really: whoever has this file can tell which records are one patient's.")
+    ] = False,
+    state: State = HERE,
+) -> None:
+    """For this hospital's own auditor: what the charges' commitments hide, to prove the cap per patient.
+
+    `python -m ldp_client.openings EXPORT FILE` checks them against an export. The file names no patient, but links all
+    records of one; it does not leave the hospital.
+    """
+    if not yes:
+        raise ConfigurationError(
+            "the openings link all records of one patient and must not leave the hospital; "
+            "say with --yes that they are for its own auditor"
+        )
+    site = open_site(state)
+    try:
+        count = write_openings(site, out)
+    finally:
+        site.close()
+    say(f"wrote {count} openings to {out}; check them with python -m ldp_client.openings EXPORT {out}")
+
+
+def _log(
+    site: Site, which: str | None, since: str | None, until: str | None, patient: bool, issuer: str
+) -> Iterator[dict[str, object]]:
+    offered = desk.campaigns(site)
+    names = {str(campaign_id(campaign)): campaign.name for campaign in offered}
+    rows = site.ledger.log(
+        campaign=campaign_id(choose(offered, which)) if which else None,
+        unit=typed_patient(site, issuer) if patient else None,
+        since=day(since),
+        until=day(until),
+    )
+    for row in rows:
+        yield {
+            "sequence": row.sequence,
+            "kind": row.kind,
+            "campaign": names.get(row.campaign or "", row.campaign),
+            "epsilon": None if row.micro_epsilon is None else str(PrivacyLoss(row.micro_epsilon)),
+            "charge": row.charge,
+            "day": row.day,
+            "head": row.head,
+        }
 
 
 @app.command()

@@ -23,6 +23,7 @@ class _Nouns(LazyGroup):
         "node": "Make the Flower node's key and run the stock SuperNode.",
         "budget": "What was spent and what remains.",
         "audit": "Attack the installed mechanisms; compare claimed and measured epsilon.",
+        "patient": "Merge two ids of one patient: both balances add up.",
         "ledger": "Head, verification, export, and charges left open by a crash.",
     }
 

@@ -12,10 +12,11 @@ from collections import defaultdict
 
 
 class Odometer:
-    """Sums of millionths of epsilon by unit, and counts of X-rays by campaign and unit."""
+    """Sums of millionths of epsilon by unit, and counts of X-rays by campaign and unit; merged units are one."""
 
     def __init__(self) -> None:
-        self._read_to = 0
+        self._read_to = self._merged_to = 0
+        self._kept: dict[bytes, bytes] = {}
         self._spent: defaultdict[bytes, int] = defaultdict(int)
         self._charged: defaultdict[str, defaultdict[bytes, int]] = defaultdict(lambda: defaultdict(int))
 
@@ -25,19 +26,37 @@ class Odometer:
         Inside a transaction that has written no charge yet, what is read is committed and stays: a rollback cannot take
         back what this has counted.
         """
+        merges = "SELECT id, kept, joined FROM merges WHERE id > ? ORDER BY id"
+        for number, kept, joined in connection.execute(merges, (self._merged_to,)):
+            self._join(kept, joined)
+            self._merged_to = number
         query = "SELECT charge, campaign, unit, micro_epsilon FROM openings WHERE charge > ? ORDER BY charge"
         for charge, campaign, unit, micro_epsilon in connection.execute(query, (self._read_to,)):
-            self._spent[unit] += micro_epsilon
-            self._charged[campaign][unit] += 1
+            one = self.root(unit)
+            self._spent[one] += micro_epsilon
+            self._charged[campaign][one] += 1
             self._read_to = charge
+
+    def root(self, unit: bytes) -> bytes:
+        """The unit itself, or the one that it was merged into, however often."""
+        while unit in self._kept:
+            unit = self._kept[unit]
+        return unit
+
+    def _join(self, kept: bytes, joined: bytes) -> None:
+        """Both balances add up: what either has spent, both have."""
+        self._kept[joined] = kept
+        self._spent[kept] += self._spent.pop(joined, 0)
+        for charged in self._charged.values():
+            charged[kept] += charged.pop(joined, 0)
 
     def spent(self, unit: bytes) -> int:
         """Millionths of epsilon that the unit was ever charged, sealed or not."""
-        return self._spent.get(unit, 0)
+        return self._spent.get(self.root(unit), 0)
 
     def charged_in(self, campaign: str, unit: bytes) -> int:
         """How many of the unit's X-rays the campaign has charged."""
-        return self._charged[campaign].get(unit, 0)
+        return self._charged[campaign].get(self.root(unit), 0)
 
     def largest(self) -> int:
         """The most that any unit has spent."""

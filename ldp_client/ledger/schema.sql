@@ -1,4 +1,4 @@
--- The site ledger, version 2. Everything is insert-only; state is a view. ledger/migrations.py brings older ones here.
+-- The site ledger, version 3. Everything is insert-only; state is a view. ledger/migrations.py brings older ones here.
 
 CREATE TABLE entries (                     -- the chain: what is proved to others
     sequence INTEGER PRIMARY KEY CHECK (sequence >= 1),
@@ -58,6 +58,12 @@ CREATE TABLE decisions (                   -- the site's answer to a campaign th
     code     TEXT NOT NULL
 ) STRICT;
 
+CREATE TABLE merges (                      -- two patient ids that are one person's; never leaves the site
+    id     INTEGER PRIMARY KEY,
+    kept   BLOB NOT NULL CHECK (length(kept) = 32),
+    joined BLOB NOT NULL UNIQUE CHECK (length(joined) = 32 AND joined <> kept)
+) STRICT;
+
 CREATE VIEW unsettled AS
     SELECT o.* FROM openings o LEFT JOIN seals s ON s.charge = o.charge WHERE s.charge IS NULL;
 
@@ -75,5 +81,7 @@ CREATE TRIGGER documents_no_update BEFORE UPDATE ON documents BEGIN SELECT raise
 CREATE TRIGGER documents_no_delete BEFORE DELETE ON documents BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER decisions_no_update BEFORE UPDATE ON decisions BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER decisions_no_delete BEFORE DELETE ON decisions BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER merges_no_update BEFORE UPDATE ON merges BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER merges_no_delete BEFORE DELETE ON merges BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

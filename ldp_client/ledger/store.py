@@ -12,12 +12,12 @@ What a crash leaves behind, and what a restart makes of it:
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ldp_client.errors import BudgetExceededError, WaitingError
-from ldp_client.ledger.agreements import Agreements
+from ldp_client.errors import BudgetExceededError, ConfigurationError, WaitingError
+from ldp_client.ledger.readings import Readings
 from ldp_client.privacy.accountant import PrivacyFilter
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.wire.campaign import Campaign, campaign_id
@@ -44,30 +44,12 @@ class OpenCharge:
     unit: bytes
 
 
-class SiteLedger(Agreements):
+class SiteLedger(Readings):
     """A site's ledger: what each unit was charged, and the record drawn for it.
 
-    Built in layers, one file each: the chain on disk, correspondence with the centre, agreements of the officer, and
-    here charges and seals.
+    Built in layers, one file each: the chain on disk, correspondence with the centre, agreements of the officer, what
+    can be read back, and here charges and seals.
     """
-
-    def payloads(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
-        """(Seal sequence, record) of the seals in a range."""
-        query = (
-            "SELECT sequence, payload FROM seals WHERE payload NOT NULL AND sequence BETWEEN ? AND ? ORDER BY sequence"
-        )
-        yield from self._connection.execute(query, (first, last))
-
-    def payload_size(self, sequence: int) -> int:
-        """How many bytes the record of a Seal has."""
-        query = "SELECT length(payload) FROM seals WHERE sequence = ?"
-        return int(self._connection.execute(query, (sequence,)).fetchone()[0] or 0)
-
-    def last_draw(self, first: int, last: int) -> str | None:
-        """The last day on which a record of these entries was drawn; None if there is no record among them."""
-        query = "SELECT max(day) FROM seals WHERE payload NOT NULL AND sequence BETWEEN ? AND ?"
-        day = self._connection.execute(query, (first, last)).fetchone()[0]
-        return None if day is None else str(day)
 
     def spent(self, unit: bytes) -> PrivacyLoss:
         """The odometer of one unit: everything it was ever charged, sealed or not."""
@@ -78,6 +60,30 @@ class SiteLedger(Agreements):
         """How many of a unit's X-rays this campaign has charged."""
         self._odometer.follow(self._connection)
         return self._odometer.charged_in(campaign, unit)
+
+    def root(self, unit: bytes) -> bytes:
+        """The unit that a unit is counted as: itself, or the one that it was merged into."""
+        return self.roots()(unit)
+
+    def roots(self) -> Callable[[bytes], bytes]:
+        """`root` as it stands now, for many units."""
+        self._odometer.follow(self._connection)
+        return self._odometer.root
+
+    def merge(self, kept: bytes, joined: bytes) -> PrivacyLoss:
+        """Count two units as one from now on, for good; what both have spent together.
+
+        Nothing of it leaves: to others, the charges of both were never any unit's.
+
+        Raises:
+            ConfigurationError: they are one already.
+        """
+        with self._transaction() as connection:
+            first, second = self.root(kept), self.root(joined)
+            if first == second:
+                raise ConfigurationError("the two ids are counted as one patient already; nothing was changed")
+            connection.execute("INSERT INTO merges (kept, joined) VALUES (?, ?)", (first, second))
+        return self.spent(first)
 
     def room(self, campaign: Campaign, unit: bytes, budget: PrivacyLoss) -> int:
         """How many more X-rays of a unit the campaign's cap and a lifetime budget hold now; `charge` decides."""
@@ -92,24 +98,9 @@ class SiteLedger(Agreements):
     def open_charges(self, campaign: str) -> list[OpenCharge]:
         """Charges left without a record by a crash, in order."""
         query = "SELECT charge, campaign, xray, unit FROM unsettled WHERE campaign = ? ORDER BY charge"
-        return [OpenCharge(*row) for row in self._connection.execute(query, (campaign,))]
-
-    def records_by_xray(self, campaign: str) -> dict[bytes, bytes]:
-        """The sealed records of a campaign by their X-ray's key: known to this site and to nobody else."""
-        query = """SELECT o.xray, s.payload FROM openings o JOIN seals s ON s.charge = o.charge
-                   WHERE o.campaign = ? AND s.payload NOT NULL"""
-        return dict(self._connection.execute(query, (campaign,)))
-
-    def counts(self, campaign: str) -> tuple[int, int]:
-        """(records sealed, charges) of a campaign."""
-        query = """SELECT count(s.payload), count(*) FROM openings o LEFT JOIN seals s ON s.charge = o.charge
-                   WHERE campaign = ?"""
-        sealed, charged = self._connection.execute(query, (campaign,)).fetchone()
-        return int(sealed), int(charged)
-
-    def campaigns_charged(self) -> list[str]:
-        """Campaigns that have taken anything."""
-        return [row[0] for row in self._connection.execute("SELECT campaign FROM bounds ORDER BY campaign")]
+        root = self.roots()
+        rows = self._connection.execute(query, (campaign,))
+        return [OpenCharge(sequence, name, xray, root(unit)) for sequence, name, xray, unit in rows]
 
     def largest_spent(self) -> PrivacyLoss:
         """The most that any unit has spent: for the officer's eyes, it does not leave the site."""
@@ -142,9 +133,10 @@ class SiteLedger(Agreements):
             bodies: list[bytes] = []
             paying: list[ChargeRequest] = []
             for request in requests:
-                spent, count = admitted.get(request.unit) or (
-                    PrivacyLoss(odometer.spent(request.unit)),
-                    odometer.charged_in(name, request.unit),
+                unit = odometer.root(request.unit)
+                spent, count = admitted.get(unit) or (
+                    PrivacyLoss(odometer.spent(unit)),
+                    odometer.charged_in(name, unit),
                 )
                 try:
                     total = budget.admit(spent, loss)
@@ -156,7 +148,7 @@ class SiteLedger(Agreements):
                         raise WaitingError(_charged_elsewhere(campaign)) from refusal
                     answers.append(refusal)
                     continue
-                admitted[request.unit] = (total, count + 1)
+                admitted[unit] = (total, count + 1)
                 subject = subject_commitment(request.unit, request.salt)
                 bodies.append(charge_body(subject, name, standing.sequence, loss.micro_epsilon))
                 paying.append(request)

@@ -145,7 +145,7 @@ def _steps(body: bytes, laplace: DiscreteLaplaceSpec) -> NDArray[np.int64]:
     steps = np.frombuffer(body, dtype="<i8").astype(np.int64)
     # Noise beyond 2^7 scales has probability e^-128: such a value was not drawn by this mechanism.
     limit = laplace.clip.largest_steps + 2**7 * (int(laplace.scale) + 1)
-    if np.any(steps > limit) or np.any(steps < -limit):
+    if steps.max() > limit or steps.min() < -limit:
         raise FormatError("a coordinate lies further out than this mechanism can ever put it")
     return steps
 

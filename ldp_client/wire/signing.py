@@ -151,6 +151,25 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def read_shared_secret(path: Path, most: int = 1 << 12) -> bytes:
+    """Read a secret that its owner and one group share: two programs of one machine under two users.
+
+    Raises:
+        OSError: it cannot be opened.
+        ConfigurationError: not a plain file, readable by everybody, or writable by others than its owner.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o027:
+            raise ConfigurationError(
+                f"the file {path} must be a plain file that only its owner and one group can read: chmod 640 {path}"
+            )
+        return os.read(handle, most)
+    finally:
+        os.close(handle)
+
+
 def read_secret(path: Path, length: int = 32) -> bytes:
     """Read a secret that nobody but its owner can read.
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from ldp_client.cli.console import Format, Output, show
+from ldp_client.cli.console import Format, Output, day, show
+from ldp_client.cli.table_file import Since, Until
+from ldp_client.privacy.loss import PrivacyLoss
+from ldp_client.wire.campaign import campaign_id
 from server.cli.opened import HERE, State, opened
+from server.store import campaigns, log
 from server.store.queries import budgets
 
 app = typer.Typer(no_args_is_help=True)
+OneSite = Annotated[str | None, typer.Option("--site", help="Only this site.")]
 
 
 @app.callback()
@@ -17,7 +24,11 @@ def _describe() -> None:
 
 
 @app.command("show")
-def show_budgets(state: State = HERE, output: Output = Format.TABLE) -> None:
+def show_budgets(
+    site: OneSite = None,
+    state: State = HERE,
+    output: Output = Format.TABLE,
+) -> None:
     """Per site: entries, records, epsilon per record, the bound per unit spent, the agreed budget, what remains."""
     with opened(state) as centre, centre.database.snapshot() as connection:
         show(
@@ -33,7 +44,40 @@ def show_budgets(state: State = HERE, output: Output = Format.TABLE) -> None:
                     "agreed_per_unit": str(budget.agreed),
                     "remaining_per_unit": str(budget.remaining),
                 }
-                for budget in budgets(connection)
+                for budget in budgets(connection, site)
             ],
             output,
         )
+
+
+@app.command()
+def history(
+    site: OneSite = None,
+    campaign: Annotated[
+        str | None, typer.Option(help="Only this campaign, by name or the beginning of its id.")
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    state: State = HERE,
+    output: Output = Format.TABLE,
+) -> None:
+    """What each batch charged for which campaign, and the site's bound per unit after it. The day is the batch's."""
+    with opened(state) as centre:
+        wanted = None if campaign is None else campaign_id(centre.find_campaign(campaign))
+        with centre.database.snapshot() as connection:
+            names = {name: one.name for name, one in campaigns.every(connection, centre.signer).items()}
+            found = log.charged(connection, site=site, campaign=wanted, since=day(since), until=day(until))
+    show(
+        [
+            {
+                "site": one.site,
+                "day": one.day,
+                "central_entry": one.central_sequence,
+                "campaign": names.get(one.campaign, one.campaign),
+                "charges": one.charges,
+                "bound_per_unit": str(PrivacyLoss(one.bound)),
+            }
+            for one in found
+        ],
+        output,
+    )

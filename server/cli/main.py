@@ -14,7 +14,7 @@ class _Nouns(LazyGroup):
     package = "server.cli"
     nouns: ClassVar[dict[str, str]] = {
         "centre": "Create the centre, show what hospitals pin.",
-        "site": "Enrol, list and suspend sites.",
+        "site": "Enrol, list, suspend and resume sites; replace a site's node.",
         "campaign": "Publish, list and close campaigns.",
         "serve": "Run SuperLink, edge and the gathering.",
         "budget": "What every site's units have spent and have left.",

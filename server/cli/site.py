@@ -11,7 +11,7 @@ from ldp_client.cli.console import Format, Output, say, show
 from ldp_client.errors import ConfigurationError
 from ldp_client.wire.signing import fingerprint
 from server.centre import enrol as enrol_site
-from server.centre import suspend_site
+from server.centre import replace_node, resume_site, suspend_site
 from server.cli.opened import HERE, State, opened
 from server.store import sites
 
@@ -24,12 +24,8 @@ def enrol(
     state: State = HERE,
 ) -> None:
     """Take a site in. Compare the fingerprint by telephone; `serve` lets its node connect."""
-    try:
-        envelope = file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read ({error.strerror}); ask the site for its enrolment") from error
     with opened(state) as centre:
-        site = enrol_site(centre, envelope)
+        site = enrol_site(centre, _read(file))
         say(f"enrolled {site.site} ({site.name}), key fingerprint {fingerprint(site.signing_key)}")
 
 
@@ -58,3 +54,29 @@ def suspend(site: Annotated[str, typer.Argument(help="The site's id.")], state: 
     with opened(state) as centre:
         suspend_site(centre, site)
         say(f"suspended {site}")
+
+
+@app.command()
+def resume(site: Annotated[str, typer.Argument(help="The site's id.")], state: State = HERE) -> None:
+    """Talk to a suspended site again, after a person has looked."""
+    with opened(state) as centre:
+        resume_site(centre, site)
+        say(f"resumed {site}")
+
+
+@app.command("replace-node")
+def replace_site_node(
+    file: Annotated[Path, typer.Argument(help="A new enrolment of the same site, with its new node's key.")],
+    state: State = HERE,
+) -> None:
+    """Let a site in by a new Flower node; the old node's key opens nothing any more. Its ledger goes on as it was."""
+    with opened(state) as centre:
+        site = replace_node(centre, _read(file))
+        say(f"{site.site} has another node now; `serve` lets it connect")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read ({error.strerror}); ask the site for its enrolment") from error

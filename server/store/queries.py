@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from sqlalchemy import Connection, select
 
@@ -67,6 +68,8 @@ def budgets(connection: Connection, site: str | None = None) -> list[SiteBudget]
     if site is not None:
         sites.find(connection, site)
         query = query.where(columns.site == site)
+    # Sites share few figures: each is made once.
+    loss = cache(PrivacyLoss)
     return [
         SiteBudget(
             site=row.site,
@@ -75,9 +78,9 @@ def budgets(connection: Connection, site: str | None = None) -> list[SiteBudget]
             entries=row.sequence,
             records=row.records,
             refused=row.refused,
-            per_record=PrivacyLoss(row.per_record),
-            spent=PrivacyLoss(row.spent),
-            agreed=PrivacyLoss(row.agreed),
+            per_record=loss(row.per_record),
+            spent=loss(row.spent),
+            agreed=loss(row.agreed),
         )
         for row in connection.execute(query)
     ]

@@ -201,6 +201,37 @@ def suspend(connection: Connection, site: str) -> None:
     connection.execute(update(tables.sites).where(tables.sites.c.site == site).values(suspended=1))
 
 
+def resume(connection: Connection, site: str) -> None:
+    """Talk to a suspended site again: a person has looked."""
+    lock(connection, site)
+    connection.execute(update(tables.sites).where(tables.sites.c.site == site).values(suspended=0))
+
+
+def replace_node(connection: Connection, envelope: bytes) -> Site:
+    """Know a site by another SuperNode, as a new enrolment says that the site's own key has signed.
+
+    Raises:
+        FormatError, EnvelopeError: not an enrolment, or not signed by the key that its genesis names.
+        SignerError: the enrolment is of another ledger or key than the site that is enrolled.
+        ConfigurationError: no such site, an unusable node key, or one that is another site's.
+    """
+    enrolment = parse(Enrolment, open_introduction(envelope, ENROLMENT, _named_signer))
+    known = lock(connection, enrolment.site)
+    genesis = enrolment.genesis
+    if (genesis.site, genesis.ledger_id, genesis.signing_key) != (known.site, known.ledger_id, known.signing_key.hex()):
+        raise SignerError(
+            f"the enrolment is of another ledger or key than site {known.site} was enrolled with; "
+            "only its own key can name its new node"
+        )
+    node_key = canonical_node_key(enrolment.node_key)
+    columns = tables.sites.c
+    owner = connection.execute(select(columns.site).where(columns.node_key == node_key)).scalar_one_or_none()
+    if owner is not None and owner != known.site:
+        raise ConfigurationError(f"the node key is that of site {owner} already; every site has its own")
+    connection.execute(update(tables.sites).where(columns.site == known.site).values(node_key=node_key))
+    return find(connection, known.site)
+
+
 def last_state(connection: Connection, site: Site) -> tuple[bytes, SiteState] | None:
     """What the site last said of itself, in its envelope and read."""
     query = select(tables.states.c.envelope).where(tables.states.c.site == site.site)

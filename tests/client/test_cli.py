@@ -29,7 +29,8 @@ from ldp_client.wire.exchange import CentreCard, Enrolment
 from ldp_client.wire.signing import fingerprint
 from tests.client.world import CENTRE, OFFICER, SEALING, TODAY, World, make_campaign, pictures, write_xrays
 
-NOUNS = ("site", "officer", "policy", "dataset", "campaign", "agent", "courier", "node", "budget", "audit", "ledger")
+NOUNS = ("site", "officer", "policy", "dataset", "campaign", "agent", "courier", "node")
+NOUNS += ("budget", "audit", "patient", "ledger")
 LDP_CLIENT = Path(sys.executable).parent / "ldp-client"
 
 
@@ -275,6 +276,19 @@ def test_campaign_is_listed_shown_and_planned(ldp: Terminal, world: World) -> No
     assert ldp("campaign", "plan", "pneumonia") == 0
     assert ldp.out.startswith("30 records of 30 images would be released; 0 files are set aside\n")
     assert world.site.ledger.counts(world.name) == (0, 0)  # free: nothing was drawn
+
+
+def test_list_says_when_an_approval_no_longer_holds(ldp: Terminal, world: World) -> None:
+    def listed() -> str:
+        assert ldp("campaign", "list", "--format", "json") == 0
+        return str(json.loads(ldp.out)[0]["answer"])
+
+    world.approve()
+    assert listed() == "approved"
+    world.set_policy(serial=2)
+    assert listed() == "approved under an earlier policy; approve again"
+    world.approve(expires="2020-01-01")
+    assert listed() == "approved; ended"
 
 
 # --- what is set aside

@@ -76,7 +76,7 @@ def test_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
 
 def test_ledger_of_another_version_is_refused(world: World) -> None:
     world.site.ledger._connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(ConfigurationError, match="schema version 99, this program reads 1 to 2; install the matching"):
+    with pytest.raises(ConfigurationError, match="schema version 99, this program reads 1 to 3; install the matching"):
         SiteLedger.open(world.folder / "ledger.sqlite3")
 
 
@@ -402,6 +402,42 @@ def test_xray_under_another_campaign_is_charged_anew(approved: World) -> None:
     approved.approve(image)
     approved.site.ledger.charge(PER_PATIENT, requests("a1"), DAY)
     assert outcome(approved.site.ledger.charge(image, requests("a1"), DAY)) == "+"
+
+
+def test_merged_units_have_spent_what_both_have(approved: World) -> None:
+    ledger = approved.site.ledger
+    ledger.charge(PER_PATIENT, requests("a1", "b1", "c1"), DAY)
+    kept, joined = request("a", "").unit, request("b", "").unit
+    assert ledger.merge(kept, joined) == PrivacyLoss.of(4)
+    assert ledger.spent(kept) == ledger.spent(joined) == ledger.largest_spent() == PrivacyLoss.of(4)
+    assert ledger.charged_in(approved.name, joined) == 2
+    # Both are at the cap of two now, in one call as in two; the third patient is not.
+    assert outcome(ledger.charge(PER_PATIENT, requests("a2", "b2", "c2"), DAY)) == "--+"
+    with pytest.raises(ConfigurationError, match="the two ids are counted as one patient already; nothing was changed"):
+        ledger.merge(joined, kept)
+    # A third id of the same person, joined to the one that is gone: all are one, after a restart as well.
+    assert ledger.merge(joined, request("d", "").unit) == PrivacyLoss.of(4)
+    approved.reopen()
+    ledger = approved.site.ledger
+    assert [ledger.root(request(unit, "").unit) for unit in "abd"] == [kept] * 3
+    assert outcome(ledger.charge(PER_PATIENT, requests("d1"), DAY)) == "-"
+    assert {charge.unit for charge in ledger.open_charges(approved.name)} == {kept, request("c", "").unit}
+
+
+def test_merged_units_share_the_room_of_one_call(approved: World) -> None:
+    ledger = approved.site.ledger
+    ledger.merge(request("a", "").unit, request("b", "").unit)
+    assert outcome(ledger.charge(PER_PATIENT, requests("a1", "b1", "a2"), DAY)) == "++-"
+
+
+def test_another_process_hears_of_a_merge(approved: World) -> None:
+    with SiteLedger.open(approved.folder / "ledger.sqlite3") as other:
+        assert other.spent(request("a", "").unit) == PrivacyLoss(0)
+        approved.site.ledger.charge(PER_PATIENT, requests("b1", "b2"), DAY)
+        approved.site.ledger.merge(request("a", "").unit, request("b", "").unit)
+        assert outcome(other.charge(PER_PATIENT, requests("a1"), DAY)) == "-"
+        with pytest.raises(sqlite3.IntegrityError, match="the ledger is insert-only"):
+            other._connection.execute("DELETE FROM merges")
 
 
 # --- seals and abandons

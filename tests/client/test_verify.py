@@ -173,7 +173,7 @@ def test_verifier_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert main(["--help"]) == 0
     assert capsys.readouterr().out.count("usage: python -m ldp_client.verify EXPORT...") == 2
-    assert main(["/nowhere/export.jsonl"]) == 6
+    assert main(["/nowhere/export.jsonl"]) == 2
     assert "cannot be read (No such file or directory); name an export" in capsys.readouterr().err
 
 

@@ -139,6 +139,11 @@ def test_a_secret_that_is_missing_or_short_stops_the_courier(tmp_path: Path) -> 
     config = CourierConfig(tmp_path, "127.0.0.1:1", tmp_path / "secret")
     with pytest.raises(ConfigurationError, match="needs the SuperNode's secret and cannot read"):
         courier.run(config)
+    config.secret.write_bytes(b"s" * 32)
+    config.secret.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="only its owner and one group can read: chmod 640"):
+        courier.run(config)
     config.secret.write_bytes(b"short")
+    config.secret.chmod(0o640)
     with pytest.raises(ConfigurationError, match=r"at least 32 bytes; .* holds 5"):
         courier.run(config)

@@ -1,6 +1,11 @@
 """The commands that the stock Flower programs are started with, and the key that a centre knows a site's node by."""
 
+import contextlib
+import socket
+import ssl
 import stat
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,16 +13,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ldp_client.courier import CourierConfig
-from ldp_client.errors import ConfigurationError
+from ldp_client.errors import ConfigurationError, ExchangeError
 from ldp_client.processes import flower_program
 from ldp_client.supernode import (
     SuperNodeConfig,
+    check_authority,
     courier_program,
     create_node_key,
     create_secret,
     supernode_program,
 )
-from server.certificates import CertificateFiles
+from ldp_client.wire.signing import read_shared_secret
+from server.certificates import CertificateFiles, create_authority, issue_server_certificate
 from server.superlink import SuperLinkConfig, superlink_program
 
 
@@ -82,6 +89,62 @@ def test_a_key_or_secret_that_is_there_is_not_replaced(tmp_path: Path) -> None:
         create_secret(tmp_path / "secret")
     assert [(tmp_path / name).read_bytes() for name in ("node", "secret")] == before
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o640
+
+
+def test_a_secret_that_everybody_can_read_is_refused(tmp_path: Path) -> None:
+    for name, mode in (("secret", 0o644), ("secret", 0o660), ("node", 0o604)):
+        path = tmp_path / f"{name}{mode}"
+        path.write_bytes(b"s" * 32)
+        path.chmod(mode)
+        with pytest.raises(ConfigurationError, match="only its owner and one group can read: chmod 640"):
+            read_shared_secret(path)
+    path.chmod(0o640)
+    assert read_shared_secret(path) == b"s" * 32
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(OSError, match="symbolic link"):
+        read_shared_secret(tmp_path / "link")
+
+
+@contextlib.contextmanager
+def listening(certificate: CertificateFiles) -> Iterator[str]:
+    """Something that speaks TLS with this certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    plain, _ = server.accept()
+                except OSError:
+                    return
+                with contextlib.suppress(OSError), context.wrap_socket(plain, server_side=True) as tls:
+                    tls.recv(1)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+def test_an_edge_of_another_authority_is_named(tmp_path: Path) -> None:
+    ours, theirs = create_authority(tmp_path / "ours"), create_authority(tmp_path / "theirs")
+    server = issue_server_certificate(ours, tmp_path / "tls", "edge", ["127.0.0.1"])
+    with listening(server) as edge:
+        check_authority(edge, ours.certificate)
+        with pytest.raises(
+            ExchangeError, match=r"is not one that .* vouches for .*; compare the ca\.crt and the host's"
+        ):
+            check_authority(edge, theirs.certificate)
+    # A centre that is not up yet is no fault of the file's.
+    check_authority(edge, theirs.certificate)
+
+
+def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("not a certificate")
+    with pytest.raises(ConfigurationError, match=r"holds no certificate; name the ca\.crt that the centre handed over"):
+        check_authority("127.0.0.1:1", tmp_path / "ca.crt")
 
 
 def test_a_command_that_is_not_installed_is_named() -> None:

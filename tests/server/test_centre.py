@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hospital import Hospital, a_campaign
 from world import World
 
@@ -16,7 +17,7 @@ from ldp_client.wire.document import Document
 from ldp_client.wire.envelope import BATCH, CAMPAIGN, GRANT, HEADER, WITNESS, OneKey, close_envelope, open_envelope
 from ldp_client.wire.exchange import CampaignCode, Grant, IncidentCode, SiteCode, Witness, header_id
 from ldp_client.wire.signing import SigningKey, seal
-from server.centre import close_campaign, enrol, open_centre, publish, suspend_site
+from server.centre import close_campaign, enrol, open_centre, publish, replace_node, resume_site, suspend_site
 
 Ready = tuple[Hospital, int]
 NONCE = "a" * 64
@@ -55,6 +56,41 @@ def test_strangers_and_nonsense_are_no_site(world: World, anne: Hospital) -> Non
 def test_a_suspended_site_is_not_spoken_to(world: World, anne: Hospital) -> None:
     suspend_site(world.centre, "anne")
     assert world.centre.site_of(anne.node_key_pem) is None
+
+
+def test_a_resumed_site_is_spoken_to_again(world: World, anne: Hospital) -> None:
+    suspend_site(world.centre, "anne")
+    resume_site(world.centre, "anne")
+    assert world.centre.site_of(anne.node_key_pem) == "anne"
+    with pytest.raises(ConfigurationError, match="no site carl is enrolled here"):
+        resume_site(world.centre, "carl")
+
+
+def test_a_site_is_known_by_its_new_node_and_no_longer_by_the_old_one(world: World, ready: Ready) -> None:
+    anne, approval = ready
+    anne.release(world.campaign, approval, 1)
+    old = anne.node_key_pem
+    anne.node = ec.generate_private_key(ec.SECP384R1())
+    assert replace_node(world.centre, anne.enrolment()).site == "anne"
+    assert (world.centre.site_of(anne.node_key_pem), world.centre.site_of(old)) == ("anne", None)
+    # Its ledger goes on as it was.
+    assert world.deliver(anne).sequence == anne.sequence
+
+
+def test_a_new_node_is_named_by_the_site_itself(world: World, anne: Hospital) -> None:
+    stranger = Hospital("anne", bytes(32))
+    with pytest.raises(
+        SignerError, match="of another ledger or key than site anne was enrolled with; only its own key"
+    ):
+        replace_node(world.centre, stranger.enrolment())
+    with pytest.raises(EnvelopeError, match="found another signer"):
+        replace_node(world.centre, anne.enrolment(signer=stranger.signer))
+    with pytest.raises(ConfigurationError, match="no site carl is enrolled here"):
+        replace_node(world.centre, Hospital("carl", bytes(32)).enrolment())
+    bert = world.join("bert")
+    with pytest.raises(ConfigurationError, match="the node key is that of site bert already; every site has its own"):
+        replace_node(world.centre, anne.enrolment(node_key=bert.node_key_ssh))
+    assert world.centre.site_of(anne.node_key_pem) == "anne"
 
 
 def test_an_enrolment_signed_by_another_key_is_refused(world: World) -> None:
