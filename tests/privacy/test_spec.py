@@ -113,7 +113,9 @@ def test_a_mechanism_that_this_version_does_not_know_is_refused(path: tuple[str,
         inner = inner[name]
     inner[path[-1]] = "gaussian"
     # A field of one type says what it should be, a union which kinds it knows.
-    with pytest.raises(ValidationError, match=r"Input should be|Input tag 'gaussian' found using 'kind' does not match"):
+    with pytest.raises(
+        ValidationError, match=r"Input should be|Input tag 'gaussian' found using 'kind' does not match"
+    ):
         JointLaplaceSpec.model_validate_json(json.dumps(spec))
 
 
