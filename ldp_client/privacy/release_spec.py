@@ -10,11 +10,12 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ldp_client.errors import ParameterError
 from ldp_client.privacy.codebook_design import DEFAULT_CODEWORDS, best_subset
-from ldp_client.privacy.labels import LabelCode, code_dimension
+from ldp_client.privacy.labels import LabelCode, code_dimension, label_codes
 from ldp_client.privacy.loss import MICRO, PrivacyLoss, exact_fraction
 from ldp_client.privacy.spec import (
     MAX_CLASSES,
@@ -107,7 +108,22 @@ class JointLaplaceSpec(_Joint):
                 f"the constant must lie between 0 and the radius "
                 f"{self.laplace.clip.radius_steps * self.laplace.grid}, found {self.constant}"
             )
+        self._require_room(self.laplace.clip.radius_steps)
         return self
+
+    def _require_room(self, radius: int) -> None:
+        if self.constant is None:
+            return
+        if self.constant < self.laplace.grid:
+            raise ValueError(f"the constant is less than one grid step {self.laplace.grid}, found {self.constant}")
+        # What `prepare` writes before the features of each label; the features need at least a step beside it.
+        codes = label_codes(self.label_code, self.classes) * float(self.constant)
+        taken = int(np.sum(np.abs(np.rint(codes / float(self.laplace.grid))), axis=1).max())
+        if taken >= radius:
+            raise ValueError(
+                f"the constant times its label code needs {taken} steps of the ball's {radius} and leaves none for the "
+                "X-ray; take a smaller constant or the one_hot code"
+            )
 
     @property
     def loss(self) -> PrivacyLoss:

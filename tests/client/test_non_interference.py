@@ -32,11 +32,14 @@ from numpy.typing import NDArray
 import ldp_client.cli.main as cli
 from ldp_client.imaging.png import png_bytes
 from ldp_client.privacy.clipping import Clipped
+from ldp_client.privacy.codebook import Codebook, NoisedIndices
 from ldp_client.privacy.laplace import DiscreteLaplace, Noised
 from ldp_client.privacy.noise import ByteSource, SystemSource, shuffled
-from ldp_client.privacy.spec import DiscreteLaplaceSpec
+from ldp_client.privacy.release_spec import joint_codebook
+from ldp_client.privacy.spec import CodebookSpec, DiscreteLaplaceSpec
 from ldp_client.release import release
 from ldp_client.site import data_set
+from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.record import unpack
 from tests.client.world import (
@@ -58,6 +61,10 @@ from tests.client.world import (
 FIRST = make_campaign(unit="patient", cap=1)
 SECOND = make_campaign(name="second", unit="patient", cap=1)
 REFUSED = make_campaign(name="refused", unit="image")
+CODEWORDS = joint_codebook(epsilon=2, classes=2, bottleneck_dimension=2, codewords=64)
+CODEBOOK = make_campaign(
+    unit="patient", cap=1, release=CODEWORDS, micro_epsilon_per_record=CODEWORDS.loss.micro_epsilon
+)
 XRAYS, CHUNK = 24, 5
 
 
@@ -98,6 +105,18 @@ class ConstantMechanism:
 
     def __call__(self, value: Clipped, source: ByteSource) -> Noised:
         return self._real(Clipped(np.zeros_like(value.steps), value.clip), source)
+
+
+class ConstantCodebook:
+    """The real draw of an index, around one direction whatever was clipped."""
+
+    def __init__(self, spec: CodebookSpec) -> None:
+        self._real = Codebook(spec)
+
+    def __call__(self, value: Clipped, seeds: Sequence[bytes], source: ByteSource) -> NoisedIndices:
+        still = np.zeros_like(value.steps)
+        still[:, 0] = self._real.spec.clip.radius_steps
+        return self._real(Clipped(still, value.clip), seeds, source)
 
 
 def of_the_salt(salt: bytes) -> str:
@@ -150,6 +169,7 @@ class Stage:
     folder: Path
     monkeypatch: pytest.MonkeyPatch
     caplog: pytest.LogCaptureFixture
+    first: Campaign = FIRST
 
     def run(self, hospital: Callable[[Path], None]) -> list[object]:
         """The whole exchange of one hospital, from its first key to its last receipt."""
@@ -161,7 +181,7 @@ class Stage:
         self.monkeypatch.setattr(os, "urandom", Stream("os.urandom"))
         (place / "officer.key").write_bytes(OFFICER.secret)
         (place / "officer.key").chmod(0o600)
-        world = World(Path("site"), make_site(Path("site")), [FIRST, SECOND, REFUSED])
+        world = World(Path("site"), make_site(Path("site")), [self.first, SECOND, REFUSED])
         (place / "xrays").rename(place / "site" / "xrays")
         world.set_policy()
         configure(world, chunk=CHUNK, records_per_batch=7)
@@ -222,6 +242,19 @@ def test_two_hospitals_without_a_common_xray_say_the_same(stage: Stage) -> None:
 
 def test_twin_with_the_real_mechanism_tells_them_apart(stage: Stage) -> None:
     stage.monkeypatch.setattr("ldp_client.privacy.drawing.DiscreteLaplace", DiscreteLaplace)
+    assert stage.run(one_hospital) != stage.run(another_hospital)
+
+
+def test_with_a_codebook_two_hospitals_say_the_same_too(stage: Stage) -> None:
+    stage.first = CODEBOOK
+    stage.monkeypatch.setattr("ldp_client.privacy.drawing.Codebook", ConstantCodebook)
+    one, another = stage.run(one_hospital), stage.run(another_hospital)
+    assert one == another
+    assert [kind for kind, _, _ in one[-4]].count("seal") == 2 * 16  # type: ignore[attr-defined]
+
+
+def test_twin_with_the_real_codebook_tells_them_apart(stage: Stage) -> None:
+    stage.first = CODEBOOK
     assert stage.run(one_hospital) != stage.run(another_hospital)
 
 
