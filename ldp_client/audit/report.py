@@ -97,7 +97,7 @@ def html(found: Audit) -> str:
         ("Every claim holds" if sound else "Do not release", "verdict of this run"),
         (f"{sum(bound.holds for bound in found.bounds)} of {len(found.bounds)}", "privacy claims hold"),
         (f"{caught} of {len(found.twins)}", "bugs put in on purpose were noticed"),
-        (f"1 in {round(1 / found.alpha):,}", "chance of a false alarm, at most"),
+        (f"1 in {1e-6 / found.alpha:.1f} million", "chance of a false alarm, at most"),
     )
     verdict = (
         "Nothing that was measured gives away more than it claims."
@@ -140,7 +140,7 @@ def _shown(bound: Bound) -> Row:
     return {
         "mechanism": bound.mechanism,
         "claimed": f"{bound.claimed:g}",
-        "measured at least": _number(bound.lower_bound),
+        "measured at least": _measured(bound),
         "share of the claim": _share(bound),
         "by": bound.method,
         "verdict": bound.verdict,
@@ -174,7 +174,7 @@ def _twin_row(twin: Twin) -> Row:
 def _claim(bound: Bound) -> str:
     width = min(100.0, 100 * bound.tightness)
     meter = f'<div class="meter"><i style="width:{width:.1f}%"></i></div>'
-    cells = (f"{bound.claimed:g}", _number(bound.lower_bound), f"{meter}{_share(bound)}", escape(bound.verdict))
+    cells = (f"{bound.claimed:g}", _measured(bound), f"{meter}{_share(bound)}", escape(bound.verdict))
     state = "" if bound.holds else ' class="wrong"'
     return (
         f'<tr{state}><th scope="row">{escape(bound.mechanism)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
@@ -199,8 +199,11 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _number(value: float) -> str:
-    return f"{value:.6g}" if value < 1e6 else "unbounded"
+def _measured(bound: Bound) -> str:
+    if not math.isfinite(bound.lower_bound):
+        return "unbounded"
+    # A bound from below is rounded down; an exact one is shown in the millionths that it is compared in.
+    return f"{math.floor(1000 * bound.lower_bound) / 1000:.3f}" if bound.samples else f"{bound.lower_bound:.6f}"
 
 
 def _finite(value: float) -> float | None:
