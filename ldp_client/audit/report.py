@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from ldp_client.audit.findings import ALPHA, Attack, Audit, Bound, Fit, Twin
 from ldp_client.audit.page import PAGE
+from ldp_client.errors import ConfigurationError
 
 Row = dict[str, Any]
 
@@ -79,9 +81,23 @@ def summary(found: Audit) -> list[str]:
     ]
 
 
+def folder(out: Path) -> Path:
+    """A folder to write to, made if need be: asked for before an audit, which takes minutes.
+
+    Raises:
+        ConfigurationError: it cannot be made or written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{out} cannot be made a folder ({error.strerror}); choose another --out") from error
+    if not os.access(out, os.W_OK):
+        raise ConfigurationError(f"{out} cannot be written to; choose another --out")
+    return out
+
+
 def write(found: Audit, out: Path) -> tuple[Path, Path]:
-    """audit.json and audit.html in a folder, made if need be."""
-    out.mkdir(parents=True, exist_ok=True)
+    """audit.json and audit.html in a folder that is there."""
     data, page = out / "audit.json", out / "audit.html"
     data.write_text(json.dumps(document(found), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     page.write_text(html(found), encoding="utf-8")

@@ -16,12 +16,12 @@ from ldp_client.audit.engine import INSTALLED, Engine, Integers
 from ldp_client.audit.enumeration import enumerations, scripted
 from ldp_client.audit.findings import ALPHA, MAX_RANDOM_CHECKS, TOTAL_ALPHA, Audit, Bound
 from ldp_client.audit.fit import SCALES, fit_noise
-from ldp_client.audit.report import document, html, summary
+from ldp_client.audit.report import document, folder, html, summary
 from ldp_client.audit.run import audit, require_sound
 from ldp_client.audit.trials import Trial, trials
 from ldp_client.cli.audit import command
 from ldp_client.cli.console import refusals
-from ldp_client.errors import AuditError, ParameterError, VerificationError
+from ldp_client.errors import AuditError, ConfigurationError, ParameterError, VerificationError
 from ldp_client.privacy.noise import ByteSource, SystemSource
 from tests.audit.reduced import REDUCED
 
@@ -131,6 +131,23 @@ def test_command_prints_and_writes_what_it_found(tmp_path: Path, capsys: pytest.
     assert all(row["lower_bound"] <= row["claimed"] for row in mechanisms)
     assert [(row["twin"], row["caught"]) for row in printed["rows"] if "twin" in row] == [("scale x 0.7", True)]
     assert {"alpha", "alpha_per_check", "random_checks", "versions"} <= set(printed)
+
+
+def test_folder_that_cannot_be_is_refused_before_minutes_of_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=r"cannot be made a folder \(.+\); choose another --out"):
+        command(tried=())(["--out", str(tmp_path / "file")], standalone_mode=False)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_folder_must_be_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writable: bool) -> None:
+    # Root may write anywhere, so the question is answered for it.
+    monkeypatch.setattr("os.access", lambda path, mode: writable)
+    if writable:
+        assert folder(tmp_path / "new").is_dir()
+    else:
+        with pytest.raises(ConfigurationError, match="cannot be written to; choose another --out"):
+            folder(tmp_path / "new")
 
 
 def test_page_is_one_file_and_needs_nothing_else(sound: Audit) -> None:
