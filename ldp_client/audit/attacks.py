@@ -106,4 +106,6 @@ def _right(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> int:
 
 def _attack(target: str, right: int, samples: int, control: bool = False) -> Attack:
     ceiling = best_guess(PrivacyLoss.of(EPSILON))
+    # Half of the guesses are made for each input, at two different chances: such a sum has lighter tails than the
+    # binomial distribution of its mean (Hoeffding 1956), so the bound holds for the mean.
     return Attack(target, right / samples, lower_bound(right, samples, ALPHA), ceiling, samples, control)

@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 
 from ldp_client.audit.engine import Engine, Floats, Integers
-from ldp_client.audit.findings import Bound
+from ldp_client.audit.findings import Bound, Effort
 from ldp_client.errors import VerificationError
 from ldp_client.privacy.loss import MICRO, PrivacyLoss
 from ldp_client.privacy.noise import ByteSource
@@ -114,13 +114,14 @@ def coin_bound(engine: Engine) -> Bound:
     return _bound("coin of a 64-bit threshold", engine.loss(spec), PrivacyLoss.of(1), worst)
 
 
-def enumerations(engine: Engine) -> Iterable[Bound]:
-    """All of them."""
+def enumerations(engine: Engine, effort: Effort) -> Iterable[Bound]:
+    """All of them that the effort covers."""
     yield coin_bound(engine)
-    for classes, epsilon in _RESPONSES:
-        yield response_bound(engine, classes, epsilon)
-    for book in _CODEBOOKS:
-        yield codebook_bound(engine, *book)
+    for classes, asked in _RESPONSES:
+        yield response_bound(engine, classes, asked)
+    for dimension, codewords, subset, epsilon, seeds in _CODEBOOKS:
+        if codewords <= effort.enumerated:
+            yield codebook_bound(engine, dimension, codewords, subset, epsilon, seeds)
 
 
 def _words(numbers: Sequence[int], kind: str) -> bytes:

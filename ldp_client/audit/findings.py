@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ldp_client.errors import ParameterError
+
 TOTAL_ALPHA = 1e-6
 """The chance that one whole run accuses right mechanisms, at most."""
 MAX_RANDOM_CHECKS = 100
@@ -14,16 +16,20 @@ ALPHA = TOTAL_ALPHA / MAX_RANDOM_CHECKS
 
 @dataclass(frozen=True)
 class Effort:
-    """How many samples each kind of check takes. Alpha is the same whatever the effort; what grows is the power."""
+    """How many samples each kind of check takes. Alpha is the same whatever the effort; what grows is the power.
+
+    `enumerated` is how many codewords the largest enumerated codebook has; its work grows with their square.
+    """
 
     name: str
     draws: int
     records: int
     codebooks: int
+    enumerated: int
 
 
-FULL = Effort("full", draws=1_000_000, records=80_000, codebooks=15_000)
-QUICK = Effort("quick", draws=100_000, records=10_000, codebooks=2_000)
+FULL = Effort("full", draws=1_000_000, records=80_000, codebooks=15_000, enumerated=1024)
+QUICK = Effort("quick", draws=100_000, records=10_000, codebooks=2_000, enumerated=1024)
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,11 @@ class Twin:
 
 @dataclass(frozen=True)
 class Audit:
-    """Everything that one run found."""
+    """Everything that one run found.
+
+    Raises:
+        ParameterError: more random checks than the total false-alarm rate was divided among.
+    """
 
     effort: Effort
     bounds: tuple[Bound, ...]
@@ -116,6 +126,12 @@ class Audit:
     twins: tuple[Twin, ...]
     seconds: float
     versions: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if self.random_checks > MAX_RANDOM_CHECKS:
+            raise ParameterError(
+                f"the false-alarm rate was divided among {MAX_RANDOM_CHECKS} random checks; found {self.random_checks}"
+            )
 
     @property
     def random_checks(self) -> int:

@@ -37,7 +37,9 @@ p { margin: 0 0 .9rem; max-width: 46rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .95em; }
 caption { text-align: left; color: var(--muted); font-size: .9em; padding-bottom: .4rem; }
 th, td { padding: .38rem .6rem; border-bottom: 1px solid var(--rule); text-align: right; font-weight: 400;
-  vertical-align: baseline; }
+  vertical-align: baseline; white-space: nowrap; }
+tbody th, .words td { white-space: normal; }
+thead th { white-space: normal; }
 th:first-child { text-align: left; }
 .words td { text-align: left; }
 thead th { color: var(--muted); font-size: .9em; line-height: 1.3; vertical-align: bottom; }
@@ -73,10 +75,10 @@ footer { margin-top: 2.4rem; border-top: 1px solid var(--rule); padding-top: 1re
 <h2>In short</h2>
 <p class="verdict">$verdict</p>
 <p>A record that leaves the hospital carries random noise. Its <em>epsilon</em> says how much it can tell about the
-X-ray and its label at most: the smaller, the less. That every claim is true was proved on paper. This audit asks whether the
-programs here do what the paper says: it plays the attacker against them, with everything an attacker could know, and
-measures how much epsilon at least is needed to explain what the attacker found out. If that were more than is claimed,
-the claim would be false.</p>
+X-ray and its label at most: the smaller, the less. That every claim is true was proved on paper. This audit asks
+whether the programs here do what the paper says: it plays the attacker against them, with everything an attacker could
+know, and measures how much epsilon at least is needed to explain what the attacker found out. If that were more than is
+claimed, the claim would be false.</p>
 
 <h2>Claimed and measured</h2>
 <div class="scroll"><table>
@@ -92,7 +94,7 @@ bad kind (not a number, infinite, zero, all equal). It may meet the claim, and m
 <th scope="col">share of the claim</th><th scope="col">verdict</th></tr></thead>
 <tbody>$exact</tbody></table></div>
 
-<h2>An attack that breaks ordinary software</h2>
+<h2>An attack that breaks textbook noise</h2>
 <p>Noise that is computed with the usual decimal numbers of a computer leaves traces in their last digits. An attacker
 who looks there told two inputs apart $float_success of the time, although the noise promised at most $ceiling. Here
 noise is made of whole numbers, which leave no such trace: the best of the same attacks reached $our_success.</p>
@@ -102,8 +104,8 @@ noise is made of whole numbers, which leave no such trace: the best of the same 
 <tbody>$attacks</tbody></table></div>
 
 <h2>Would this audit notice a mistake?</h2>
-<p>Each of these mistakes was made on purpose in a copy of a mechanism. Each was once made somewhere by somebody. An
-audit that misses one of them counts as failed.</p>
+<p>Each of these mistakes is easily made, hard to see, and was made on purpose in a copy of a mechanism. An audit that
+misses one of them counts as failed.</p>
 <div class="scroll"><table class="words">
 <thead><tr><th scope="col">mistake</th><th scope="col">noticed by</th><th scope="col">verdict</th></tr></thead>
 <tbody>$twins</tbody></table></div>

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from ldp_client.audit.findings import ALPHA, Attack, Audit, Bound, Fit, Twin
 from ldp_client.audit.page import PAGE
+from ldp_client.errors import ConfigurationError
 
 Row = dict[str, Any]
 
@@ -79,9 +81,23 @@ def summary(found: Audit) -> list[str]:
     ]
 
 
+def folder(out: Path) -> Path:
+    """A folder to write to, made if need be: asked for before an audit, which takes minutes.
+
+    Raises:
+        ConfigurationError: it cannot be made or written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{out} cannot be made a folder ({error.strerror}); choose another --out") from error
+    if not os.access(out, os.W_OK):
+        raise ConfigurationError(f"{out} cannot be written to; choose another --out")
+    return out
+
+
 def write(found: Audit, out: Path) -> tuple[Path, Path]:
-    """audit.json and audit.html in a folder, made if need be."""
-    out.mkdir(parents=True, exist_ok=True)
+    """audit.json and audit.html in a folder that is there."""
     data, page = out / "audit.json", out / "audit.html"
     data.write_text(json.dumps(document(found), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     page.write_text(html(found), encoding="utf-8")
@@ -97,7 +113,7 @@ def html(found: Audit) -> str:
         ("Every claim holds" if sound else "Do not release", "verdict of this run"),
         (f"{sum(bound.holds for bound in found.bounds)} of {len(found.bounds)}", "privacy claims hold"),
         (f"{caught} of {len(found.twins)}", "bugs put in on purpose were noticed"),
-        (f"1 in {round(1 / found.alpha):,}", "chance of a false alarm, at most"),
+        (f"1 in {1e-6 / found.alpha:.1f} million", "chance of a false alarm, at most"),
     )
     verdict = (
         "Nothing that was measured gives away more than it claims."
@@ -140,7 +156,7 @@ def _shown(bound: Bound) -> Row:
     return {
         "mechanism": bound.mechanism,
         "claimed": f"{bound.claimed:g}",
-        "measured at least": _number(bound.lower_bound),
+        "measured at least": _measured(bound),
         "share of the claim": _share(bound),
         "by": bound.method,
         "verdict": bound.verdict,
@@ -174,7 +190,7 @@ def _twin_row(twin: Twin) -> Row:
 def _claim(bound: Bound) -> str:
     width = min(100.0, 100 * bound.tightness)
     meter = f'<div class="meter"><i style="width:{width:.1f}%"></i></div>'
-    cells = (f"{bound.claimed:g}", _number(bound.lower_bound), f"{meter}{_share(bound)}", escape(bound.verdict))
+    cells = (f"{bound.claimed:g}", _measured(bound), f"{meter}{_share(bound)}", escape(bound.verdict))
     state = "" if bound.holds else ' class="wrong"'
     return (
         f'<tr{state}><th scope="row">{escape(bound.mechanism)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
@@ -199,8 +215,11 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _number(value: float) -> str:
-    return f"{value:.6g}" if value < 1e6 else "unbounded"
+def _measured(bound: Bound) -> str:
+    if not math.isfinite(bound.lower_bound):
+        return "unbounded"
+    # A bound from below is rounded down; an exact one is shown in the millionths that it is compared in.
+    return f"{math.floor(1000 * bound.lower_bound) / 1000:.3f}" if bound.samples else f"{bound.lower_bound:.6f}"
 
 
 def _finite(value: float) -> float | None:

@@ -1,8 +1,7 @@
 """Exact bounds on epsilon from the clip alone: how far apart two clipped vectors can be brought, in scales of noise.
 
 Noise of scale s on vectors at L1 distance D costs D / s, so a clip that lets a vector out of its ball understates
-epsilon however good the noise is. Vectors that once broke a clip are put in, and distances are summed as Python
-integers, which do not wrap.
+epsilon however good the noise is. Vectors that broke clips are put in, and distances are summed without wrapping.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from ldp_client.audit.engine import Engine, Floats
 from ldp_client.audit.findings import Bound
 from ldp_client.privacy.loss import MICRO
-from ldp_client.privacy.spec import BoxClip, DiscreteLaplaceSpec, L1Clip
+from ldp_client.privacy.spec import MAX_STEPS, BoxClip, DiscreteLaplaceSpec, L1Clip
 
 GRID = Fraction(1, 1024)
 MANY = 16_384
@@ -40,12 +39,11 @@ def traps(dimension: int) -> Floats:
 
 def clip_bound(engine: Engine, name: str, spec: DiscreteLaplaceSpec) -> Bound:
     """The largest distance of two clipped traps over the scale, against the claim, as fractions."""
-    clipped = engine.clipped(spec.clip, spec.grid, traps(spec.dimension)).tolist()
-    farthest = max(
-        sum(abs(left - right) for left, right in zip(first, second, strict=True))
-        for first, second in combinations(clipped, 2)
-    )
-    cost, claimed = farthest / spec.scale, engine.loss(spec)
+    clipped = engine.clipped(spec.clip, spec.grid, traps(spec.dimension))
+    if np.any(clipped > MAX_STEPS) or np.any(clipped < -MAX_STEPS):
+        clipped = clipped.astype(object)  # Python integers: what should not be there may wrap an int64
+    farthest = max(int(np.sum(np.abs(first - second))) for first, second in combinations(clipped, 2))
+    cost, claimed = Fraction(farthest) / spec.scale, engine.loss(spec)
     return Bound(name, float(claimed), float(cost), 0, holds=cost <= Fraction(claimed.micro_epsilon, MICRO))
 
 

@@ -62,19 +62,19 @@ def trials() -> tuple[Trial, ...]:
 
 
 def _all_scales(engine: Engine, effort: Effort, source: ByteSource) -> Iterable[Fit]:
-    return [fit_noise(engine, scale, effort.draws // 10, source) for scale in SCALES]
+    return [fit_noise(engine, scale, effort.draws // 4, source) for scale in SCALES]
 
 
 def _small_scale(engine: Engine, effort: Effort, source: ByteSource) -> Iterable[Fit]:
-    return [fit_noise(engine, Fraction(5, 2), effort.draws // 10, source)]
+    return [fit_noise(engine, Fraction(5, 2), effort.draws // 4, source)]
 
 
 def _ball(engine: Engine, effort: Effort, source: ByteSource) -> Iterable[Bound]:
-    return [measure(laplace_case(engine, effort.draws // 10, source))]
+    return [measure(laplace_case(engine, effort.draws // 4, source))]
 
 
 def _sign(engine: Engine, effort: Effort, source: ByteSource) -> Iterable[Bound]:
-    return [measure(laplace_case(engine, effort.draws // 10, source, by_sign=True))]
+    return [measure(laplace_case(engine, effort.draws // 4, source, by_sign=True))]
 
 
 def _ball_clip(engine: Engine, effort: Effort, source: ByteSource) -> Iterable[Bound]:

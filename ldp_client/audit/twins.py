@@ -1,7 +1,7 @@
 """Bugs put in on purpose: mechanisms that look right and are not, each of which the audit must notice.
 
 An audit that cannot fail says nothing. Every twin is the installed engine with one function replaced by a broken one,
-written here from scratch; no product code has a switch that would make it so. Each bug was once made by somebody.
+written here from scratch; no product code has a switch that would make it so. Each is easily made.
 """
 
 from __future__ import annotations

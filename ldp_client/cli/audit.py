@@ -11,7 +11,7 @@ import typer
 
 from ldp_client.audit.engine import INSTALLED, Engine
 from ldp_client.audit.findings import FULL, QUICK, Effort
-from ldp_client.audit.report import document, summary, tables, write
+from ldp_client.audit.report import document, folder, summary, tables, write
 from ldp_client.audit.run import audit as run_audit
 from ldp_client.audit.run import require_sound
 from ldp_client.audit.trials import Trial
@@ -33,8 +33,9 @@ def command(
         ] = False,
     ) -> None:
         """Attack the installed mechanisms; compare claimed and measured epsilon. Exit 6 where a claim does not hold."""
+        place = folder(out)
         found = run_audit(engine, quick if fewer else full, tried, lambda step: typer.echo(f"{step} ...", err=True))
-        data, page = write(found, out)
+        data, page = write(found, place)
         if output is Format.JSON:
             say(json.dumps(document(found), indent=2, allow_nan=False))
         else:

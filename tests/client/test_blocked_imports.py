@@ -93,3 +93,18 @@ def test_ledger_itself_runs_with_the_base_install_alone(folder: Path) -> None:
         blocked=EXTRAS,
     )
     assert (ended.returncode, ended.stdout) == (0, "9\n")
+
+
+def test_audit_runs_without_torch_and_flower() -> None:
+    ended = run("client", "audit", "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "--quick" in ended.stdout
+
+
+def test_audit_itself_runs_with_the_base_install_alone() -> None:
+    ended = run(
+        "from ldp_client.audit.run import audit; from ldp_client.audit.findings import Effort; "
+        "print(audit(effort=Effort('least', 4000, 400, 50, 16), tried=()).failures)",
+        blocked=(*EXTRAS, "scipy"),
+    )
+    assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "()\n")
