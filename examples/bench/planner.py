@@ -1,4 +1,4 @@
-"""The planner's predictions beside the mechanisms themselves: how often the predicted AUC is within .03 of the measured.
+"""The planner beside the mechanisms themselves: how often the predicted AUC is within .03 of the measured one.
 
 Every cell of a grid of epsilon, dimension, records and prevalence: normal bottleneck outputs are drawn, released by the
 real mechanism and learnt from by the centre's own training, and the classifier's AUC on 2,000 other X-rays is averaged
@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ Make = Callable[..., ReleaseSpec]
 
 def kinds(dimension: int) -> dict[str, Make]:
     """Each mechanism and label code, to be called with epsilon."""
-    common = {"classes": 2, "bottleneck_dimension": dimension}
+    common: dict[str, Any] = {"classes": 2, "bottleneck_dimension": dimension}
     codebook = partial(joint_codebook, codewords=64, **common)
     return {
         "laplace radius 1": partial(joint_laplace, radius=1, **common),
@@ -49,9 +50,7 @@ def kinds(dimension: int) -> dict[str, Make]:
         "codebook constant": partial(codebook, constant="1/2"),
         "codebook one_hot": partial(codebook, constant="1/2", label_code="one_hot"),
         "latent": lambda epsilon: latent(epsilon=epsilon, label_epsilon=_half(epsilon), radius=1, **common),
-        "dp_glow": lambda epsilon: dp_glow(
-            epsilon=epsilon, label_epsilon=_half(epsilon), classes=2, latents=dimension
-        ),
+        "dp_glow": lambda epsilon: dp_glow(epsilon=epsilon, label_epsilon=_half(epsilon), classes=2, latents=dimension),
     }
 
 
@@ -164,8 +163,10 @@ def rows() -> list[Row]:
         cells = list(grid([name]))
         for cell in cells:
             if not cell.hit:
-                print(f"{cell.kind} epsilon {cell.epsilon} k {cell.dimension} N {cell.records} "
-                      f"prevalence {cell.prevalence}: predicted {cell.predicted:.3f}, measured {cell.measured:.3f}")
+                print(
+                    f"{cell.kind} epsilon {cell.epsilon} k {cell.dimension} N {cell.records} "
+                    f"prevalence {cell.prevalence}: predicted {cell.predicted:.3f}, measured {cell.measured:.3f}"
+                )
         share = float(np.mean([cell.hit for cell in cells]))
         found.append(row(f"{name} within .03", len(cells), "share of cells", share, GOAL, 1))
     return found
