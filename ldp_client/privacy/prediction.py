@@ -314,7 +314,8 @@ def _estimated_shares(
 
 def _areas(along: float, across: float, noise: float, dimension: int, population: Population) -> tuple[Floats, Floats]:
     """Areas under the curve over the noise of the direction, and their weights: both flat."""
-    nodes, weights = _normal_nodes(61)
+    # With one coordinate the area jumps where the sign turns: a jump needs many nodes, and they cost nothing here.
+    nodes, weights = _normal_nodes(61 if dimension > 1 else 2_001)
     first, first_weight = along + noise * nodes, weights
     squares, square_weight = np.zeros(1), np.ones(1)
     if dimension > 1 and across > 0:

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from examples.bench.planner import area, areas, grid, released
-from ldp_client.flow.encoder import Encoder, shipped
 from ldp_client.errors import ParameterError
+from ldp_client.flow.encoder import Encoder, shipped
 from ldp_client.privacy.planner import SCENARIOS, advise, campaign_keys, candidates, outlook, outlook_lines
 from ldp_client.privacy.prediction import Population, _ball, _box, _left_of_direction, predict
 from ldp_client.privacy.release_spec import dp_glow, joint_codebook, joint_laplace, latent
@@ -24,11 +24,11 @@ from server.learning.public_subset import public_indices
 EVEN = Population(0.9, (0.5, 0.5))
 
 
-@pytest.mark.parametrize("name", ["laplace radius 1", "codebook", "codebook one_hot", "latent"])
+@pytest.mark.parametrize("name", ["laplace radius 1", "codebook", "latent"])
 def test_three_quarters_of_predictions_are_within_three_hundredths_of_the_mechanisms_own_auc(name: str) -> None:
     """A small part of the grid that `python -m examples.bench planner` measures, at places that are not near 1/2."""
-    prevalences = (0.5,) if name == "codebook one_hot" else (0.5, 0.75)
-    cells = list(grid([name], ("2", "8"), (2, 8), (300, 1000), prevalences, pool=60_000, codebook_pool=12_000))
+    prevalences = (0.75,) if name == "codebook" else (0.5, 0.75)
+    cells = list(grid([name], ("2", "8"), (2, 8), (300, 1000), prevalences, pool=30_000, codebook_pool=8_000))
     assert np.mean([cell.hit for cell in cells]) >= 0.75, cells
     assert max(cell.measured for cell in cells) > 0.8  # something was learnt somewhere
     assert np.corrcoef([cell.predicted for cell in cells], [cell.measured for cell in cells])[0, 1] > 0.9
@@ -177,7 +177,7 @@ def test_impossible_questions_are_refused() -> None:
         outlook(release, 0)
     with pytest.raises(ParameterError, match="epsilon must be"):
         advise(EVEN, 10, epsilon=Fraction(-1), dimension=2)
-    with pytest.raises(ParameterError, match="epsilon must be an exact fraction, not a float"):
+    with pytest.raises(ParameterError, match="epsilon must be exact: write them as strings"):
         advise(EVEN, 10, epsilon=1.5, dimension=2)  # type: ignore[arg-type]
 
 
@@ -207,8 +207,8 @@ def test_on_real_xrays_three_quarters_of_predictions_are_within_three_hundredths
             joint_laplace(epsilon=epsilon, classes=2, bottleneck_dimension=2, radius=1),
             joint_codebook(epsilon=epsilon, classes=2, bottleneck_dimension=2, codewords=64),
         ):
-            # One draw each of the 2,708 records, ten times; 300 and 1,000 of them in turns.
-            drawn = [released(release, encoded, labels) for _ in range(10)]
+            # One draw each of the 2,708 records, four times; 300 and 1,000 of them in turns.
+            drawn = [released(release, encoded, labels) for _ in range(4)]
             for count in (300, 1000, len(encoded)):
                 measured = float(np.mean([value for one in drawn for value in areas(one, count, test, answers)]))
                 found = predict(release, population, count, known)
