@@ -1,4 +1,4 @@
-"""The planner's predictions beside the mechanisms themselves: how often the predicted AUC is within .03 of the measured.
+"""The planner beside the mechanisms themselves: how often the predicted AUC is within .03 of the measured one.
 
 Every cell of a grid of epsilon, dimension, records and prevalence: normal bottleneck outputs are drawn, released by the
 real mechanism and learnt from by the centre's own training, and the classifier's AUC on 2,000 other X-rays is averaged
@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ Make = Callable[..., ReleaseSpec]
 
 def kinds(dimension: int) -> dict[str, Make]:
     """Each mechanism and label code, to be called with epsilon."""
-    common = {"classes": 2, "bottleneck_dimension": dimension}
+    common: dict[str, Any] = {"classes": 2, "bottleneck_dimension": dimension}
     codebook = partial(joint_codebook, codewords=64, **common)
     return {
         "laplace radius 1": partial(joint_laplace, radius=1, **common),

@@ -17,7 +17,8 @@ from ldp_client.errors import PolicyRefusedError, WaitingError
 from ldp_client.officer import approve as approve_campaign
 from ldp_client.officer import policy_in_force
 from ldp_client.plan import lines, make_plan
-from ldp_client.privacy.meaning import in_words, what_leaves
+from ldp_client.privacy.meaning import in_words, unit_in_words, what_leaves
+from ldp_client.privacy.planner import outlook, outlook_lines
 from ldp_client.site import Site, data_set, open_site
 from ldp_client.wire.campaign import FLAG_ABOVE, WARN_ABOVE, Campaign, campaign_id
 from ldp_client.wire.exchange import CampaignCode
@@ -35,6 +36,11 @@ def _site(state: Path) -> Iterator[tuple[Site, list[Campaign]]]:
         yield site, desk.campaigns(site)
     finally:
         site.close()
+
+
+def _unit_words(campaign: Campaign) -> list[str]:
+    # With one record a unit's bound is the record's, which was said already.
+    return [unit_in_words(campaign.loss_per_record, campaign.cap, campaign.unit)] if campaign.cap > 1 else []
 
 
 @app.command("list")
@@ -72,6 +78,7 @@ def show_campaign(which: Which, state: State = HERE) -> None:
                 f"cost: epsilon {campaign.loss_per_record} per record, at most {campaign.cap} per {campaign.unit}: "
                 f"epsilon {campaign.bound_per_unit} per {campaign.unit}",
                 in_words(campaign.loss_per_record, "record"),
+                *_unit_words(campaign),
             ]
         )
         if campaign.unit == "image":
@@ -88,8 +95,18 @@ def show_campaign(which: Which, state: State = HERE) -> None:
 
 
 @app.command()
-def plan(which: Which, state: State = HERE, output: Output = Format.TABLE) -> None:
-    """What it would cost here, and which files are set aside (then it ends with code 8). Free: nothing is drawn."""
+def plan(
+    which: Which,
+    records: Annotated[
+        int | None, typer.Option(help="Records that all sites together are expected to give, for the forecast.", min=1)
+    ] = None,
+    state: State = HERE,
+    output: Output = Format.TABLE,
+) -> None:
+    """What it would cost here, what it would be worth, and which files are set aside (then it ends with code 8).
+
+    Free: nothing is drawn.
+    """
     with _site(state) as (site, offered):
         campaign = choose(offered, which)
         policy = policy_in_force(site)
@@ -97,9 +114,12 @@ def plan(which: Which, state: State = HERE, output: Output = Format.TABLE) -> No
         held = data_set(site, campaign)
         made = make_plan(campaign, policy, held, site.ledger)
     if output is Format.JSON:
-        show([{**made.model_dump(), "set_aside": set_aside_rows(held)}], output)
+        forecast = outlook(campaign.release, records or made.records) if records or made.records else []
+        show([{**made.model_dump(), "outlook": forecast, "set_aside": set_aside_rows(held)}], output)
     else:
-        say(lines(made, campaign))
+        say([*lines(made, campaign), *_unit_words(campaign)])
+        if records or made.records:
+            say(outlook_lines(campaign.release, records or made.records, total=records is not None))
         show_set_aside(held)
     end_with_set_aside(held)
 

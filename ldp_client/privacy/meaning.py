@@ -32,6 +32,7 @@ def _at_most(value: float) -> str:
 def in_words(loss: PrivacyLoss, unit: str) -> str:
     """Two sentences for `campaign show`, the plan and the report; every ceiling is rounded up.
 
+    >>> from ldp_client.privacy.loss import PrivacyLoss
     >>> print(in_words(PrivacyLoss.of(2), "record"))  # doctest: +ELLIPSIS
     At epsilon 2 per record, one yes/no fact is guessed right at best 88.1 % of the time instead of 50 %...
     """
@@ -40,6 +41,21 @@ def in_words(loss: PrivacyLoss, unit: str) -> str:
         f"of the time instead of 50 %, and the right one of 100 equally likely X-rays is named at best "
         f"{_at_most(100 * best_identification(loss, 100))} % of the time instead of 1 %. "
         f"A {unit} carries at most {_at_most(bits(loss))} bits."
+    )
+
+
+def unit_in_words(per_record: PrivacyLoss, cap: int, unit: str) -> str:
+    """What all records of one unit say together: losses add up, so the ceilings are those of cap x epsilon.
+
+    >>> print(unit_in_words(PrivacyLoss.of(2), 2, "patient"))  # doctest: +ELLIPSIS
+    All records of one patient together, at most 2, cost epsilon 4: one yes/no fact is guessed right at best 98.3 % ...
+    """
+    loss = per_record * cap
+    return (
+        f"All records of one {unit} together, at most {cap}, cost epsilon {loss}: one yes/no fact is guessed right at "
+        f"best {_at_most(100 * best_guess(loss))} % of the time, and the right one of 100 equally likely {unit}s is "
+        f"named at best {_at_most(100 * best_identification(loss, 100))} % of the time; "
+        f"at most {_at_most(bits(loss))} bits."
     )
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
-from ldp_client.privacy.labels import code_dimension
+from ldp_client.privacy.labels import LabelCode, code_dimension
+from ldp_client.privacy.loss import exact_fraction
 from ldp_client.privacy.prediction import Population, Prediction, predict
 from ldp_client.privacy.release_spec import (
     DpGlowSpec,
@@ -37,6 +39,11 @@ CHANCE, LITTLE, LOSS = 0.55, 0.5, 0.03
 """An AUC below .55 is called chance; below half of what there was to learn, little; within .03 of it, nearly all."""
 
 _TIE = 0.005
+_CODES: tuple[tuple[str, LabelCode, Fraction | None], ...] = (
+    ("simplex", "simplex", None),
+    ("simplex with a constant", "simplex", Fraction(1, 2)),
+    ("one_hot", "one_hot", Fraction(1, 2)),
+)
 
 
 @dataclass(frozen=True)
@@ -70,12 +77,17 @@ class Advice:
         near = [row for row in self.rows if row.prediction.auc >= best - _TIE]
         return min(near, key=lambda row: coordinates(row.candidate.release))
 
+    @property
+    def at_chance(self) -> bool:
+        """Whether even the best of them would learn nothing."""
+        return self.rows[0].prediction.auc < CHANCE
+
     def sentences(self) -> list[str]:
         """The recommendation in words, and what cannot work."""
         chosen = self.recommended
         release, prediction = chosen.candidate.release, chosen.prediction
         words = verdict(release, self.population, self.records, prediction)
-        if prediction.auc < CHANCE:
+        if self.at_chance:
             return [words, "no mechanism does better: gather more records, or ask for fewer coordinates"]
         return [f"recommended: {chosen.candidate.name}", words]
 
@@ -99,19 +111,13 @@ def candidates(
     Raises:
         ParameterError: epsilon is not positive or not exact, or a number is out of range.
     """
-    common = {"epsilon": epsilon, "classes": classes}
-    found = []
-    for label, code, constant in (
-        ("simplex", "simplex", None),
-        ("simplex with a constant", "simplex", Fraction(1, 2)),
-        ("one_hot", "one_hot", Fraction(1, 2)),
-    ):
-        joint = {**common, "bottleneck_dimension": dimension, "label_code": code}
+    common: dict[str, Any] = {"epsilon": epsilon, "classes": classes}
+    found, quarter = [], Fraction(dimension, 4)
+    for label, code, constant in _CODES:
+        joint: dict[str, Any] = {**common, "bottleneck_dimension": dimension, "label_code": code}
         if code_dimension(code, classes) * (dimension + 1) <= MAX_CODEBOOK_DIMENSION:
             found.append(Candidate(f"joint codebook, {label}", joint_codebook(**joint, constant=constant)))
-        for radius in sorted(
-            {Fraction(1), max(Fraction(1), Fraction(dimension, 4)), max(Fraction(1), Fraction(dimension, 2))}
-        ):
+        for radius in sorted({max(Fraction(1), radius) for radius in (Fraction(1), quarter, 2 * quarter)}):
             whole = radius if constant is None else 2 * radius
             named = f"joint Laplace radius {whole}, {label}"
             release = joint_laplace(**joint, radius=whole, constant=None if constant is None else whole * constant)
@@ -142,7 +148,7 @@ def advise(
 
     >>> advice = advise(Population(0.9, (0.5, 0.5)), 500, epsilon=1, dimension=1024)
     >>> advice.sentences()[0]
-    'at epsilon 1 with 500 records and 1,024 coordinates the classifier would be at chance (AUC 0.54 expected)'
+    'at epsilon 1 with 500 records and 1,024 coordinates the classifier would be at chance (AUC 0.50 expected)'
     """
     classes = len(population.prevalence)
     rows = [
@@ -158,6 +164,22 @@ def advise(
         for candidate in candidates(epsilon=epsilon, classes=classes, dimension=dimension, latents=latents)
     ]
     return Advice(tuple(sorted(rows, key=lambda row: -row.prediction.auc)), population, records)
+
+
+def campaign_keys(release: ReleaseSpec) -> dict[str, str]:
+    """The keys of a campaign.toml that ask for this release, besides epsilon and labels."""
+    keys: dict[str, str] = {"mechanism": release.kind}
+    if isinstance(release, JointLaplaceSpec | JointCodebookSpec):
+        keys["label_code"] = release.label_code
+        if release.constant is not None:
+            keys["constant"] = str(release.constant)
+        if isinstance(release, JointCodebookSpec):
+            return keys
+    if not isinstance(release, JointLaplaceSpec):
+        keys["label_epsilon"] = str(release.label.loss)
+    length = release.laplace.clip.largest_steps * release.laplace.grid
+    keys["bound" if isinstance(release, DpGlowSpec) else "radius"] = str(length)
+    return keys
 
 
 def verdict(release: ReleaseSpec, population: Population, records: int, prediction: Prediction) -> str:
@@ -197,23 +219,28 @@ def outlook(release: ReleaseSpec, records: int, prevalence: Sequence[float] | No
     return rows
 
 
-def outlook_lines(release: ReleaseSpec, records: int) -> list[str]:
-    """The same in words for a site's screen, with what it rests on."""
-    lines = []
+def outlook_lines(release: ReleaseSpec, records: int, *, total: bool) -> list[str]:
+    """The prediction in words for a site's screen, with what it rests on.
+
+    `total` says that `records` are those of all sites; otherwise they are one site's, and 3 and 10 times as many are
+    shown beside them.
+    """
     usual = SCENARIOS["usual"]
-    for times in (1, 3, 10):
-        population = Population(usual, (1 / release.classes,) * release.classes)
-        count = times * records
-        lines.append(verdict(release, population, count, predict(release, population, count)))
+    population = Population(usual, (1 / release.classes,) * release.classes)
+    lines = [
+        verdict(release, population, times * records, predict(release, population, times * records))
+        for times in ((1,) if total else (1, 3, 10))
+    ]
+    unknown = "" if total else "; how many records all sites give together is not known here, --records says it"
     return [
-        *lines,
-        f"(a forecast, nothing was drawn: it supposes a classifier that reaches AUC {usual:g} without noise, and labels "
-        "equally frequent; how many records all sites give together is not known here)",
+        "forecast, for which nothing was drawn:",
+        *(f"  {line}" for line in lines),
+        f"  (supposing AUC {usual:g} without noise and equally frequent labels{unknown})",
     ]
 
 
 def _half(epsilon: ExactNumber) -> Fraction:
     try:
-        return Fraction(epsilon) / 2
-    except (ValueError, ZeroDivisionError, TypeError) as error:
-        raise ParameterError("epsilon must be an exact number, such as 2, 0.5 or 1/3") from error
+        return exact_fraction(epsilon) / 2
+    except ValueError as error:
+        raise ParameterError(f"epsilon {error}") from error

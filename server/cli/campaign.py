@@ -17,6 +17,9 @@ from ldp_client.flow.installed import open_bundle
 from ldp_client.privacy.codebook_design import DEFAULT_CODEWORDS
 from ldp_client.privacy.labels import LabelCode
 from ldp_client.privacy.meaning import in_words
+from ldp_client.privacy.planner import SCENARIOS, campaign_keys
+from ldp_client.privacy.planner import advise as advise_on
+from ldp_client.privacy.prediction import Population
 from ldp_client.privacy.release_spec import (
     MechanismKind,
     ReleaseSpec,
@@ -136,6 +139,77 @@ def publish(
     say([f"published {campaign.name} ({name[:12]})", in_words(campaign.loss_per_record, "record")])
     if campaign.loss_per_record > WARN_ABOVE:
         say(f"warning: above epsilon {WARN_ABOVE} a record says a lot about its X-ray; sites allow 2 by default")
+
+
+@app.command()
+def advise(
+    epsilon: Annotated[str, typer.Option(help="Of one record, X-ray and label together.")],
+    records: Annotated[int, typer.Option(help="Records that all sites together are expected to give.")],
+    auc: Annotated[
+        list[float] | None,
+        typer.Option(help="AUC that a classifier without noise would reach; repeat it. Default: 0.7, 0.8 and 0.9."),
+    ] = None,
+    prevalence: Annotated[
+        str | None, typer.Option(help="Share of each label, such as 0.75,0.25; default: equally frequent.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of labels, 2 if nothing says otherwise.")] = None,
+    dimension: Annotated[int | None, typer.Option(help="Coordinates of the bottleneck, where no encoder is.")] = None,
+    latents: Annotated[int | None, typer.Option(help="Latents of the flow, to compare dp_glow as well.")] = None,
+    encoder: Annotated[str | None, typer.Option(help='A bundle, or "shipped:NAME".')] = None,
+    shift: Annotated[float, typer.Option(help="Distance of the hospitals' mean from the public one, in sd.")] = 0.0,
+    output: Output = Format.TABLE,
+) -> None:
+    """Compare the mechanisms before there is a campaign: expected AUC of each, and which one to ask for."""
+    if (dimension is None) == (encoder is None):
+        raise ConfigurationError("say either --dimension or --encoder: how many coordinates would be released")
+    if encoder is not None:
+        bundle = open_bundle(encoder, Path())
+        dimension, latents = bundle.dimension, latents or bundle.output_dimension("latents")
+    shares = _shares(prevalence, classes)
+    found = [
+        advise_on(
+            Population(one, shares, shift), records, epsilon=epsilon, dimension=int(dimension or 0), latents=latents
+        )
+        for one in auc or SCENARIOS.values()
+    ]
+    rows: list[dict[str, object]] = []
+    for advice in found:
+        for row in advice.rows:
+            rows.append(
+                {
+                    "auc_without_noise": advice.population.auc,
+                    "release": row.candidate.name,
+                    "auc": round(row.prediction.auc, 3),
+                    "nine_in_ten_above": round(row.prediction.low, 3),
+                    "error_over_signal": float(f"{row.prediction.error:.3g}"),
+                    "recommended": row is advice.recommended,
+                    "keys": campaign_keys(row.candidate.release),
+                }
+            )
+    if output is Format.JSON:
+        show(rows, output)
+        return
+    show([{name: value for name, value in row.items() if name != "keys"} for row in rows], output)
+    for advice in found:
+        say([f"AUC {advice.population.auc:g} without noise:", *(f"  {line}" for line in advice.sentences())])
+        if not advice.at_chance:
+            keys = campaign_keys(advice.recommended.candidate.release)
+            say("  campaign.toml: " + ", ".join(f'{key} = "{value}"' for key, value in keys.items()))
+
+
+def _shares(prevalence: str | None, classes: int | None) -> tuple[float, ...]:
+    if prevalence is None:
+        count = 2 if classes is None else classes
+        if count < 2:
+            raise ConfigurationError(f"--classes: a campaign has at least 2 labels; found {count}")
+        return (1 / count,) * count
+    try:
+        shares = tuple(float(part) for part in prevalence.split(","))
+    except ValueError as error:
+        raise ConfigurationError(f"--prevalence: shares such as 0.75,0.25; found {prevalence!r}") from error
+    if classes not in (None, len(shares)):
+        raise ConfigurationError(f"--prevalence: {classes} labels need as many shares; found {len(shares)}")
+    return shares
 
 
 @app.command("list")

@@ -276,6 +276,11 @@ def test_campaign_is_listed_shown_and_planned(ldp: Terminal, world: World) -> No
     assert (plan["records"], plan["units"], plan["quarantined"]) == (30, 30, 0)
     assert ldp("campaign", "plan", "pneumonia") == 0
     assert ldp.out.startswith("30 records of 30 images would be released; 0 files are set aside\n")
+    assert "with 300 records and 2 coordinates the classifier would" in ldp.out  # ten times this site's
+    assert "how many records all sites give together is not known here" in ldp.out
+    assert ldp("campaign", "plan", "pneumonia", "--records", "5000") == 0
+    assert "with 5,000 records and 2 coordinates the classifier would" in ldp.out
+    assert "is not known here" not in ldp.out
     assert world.site.ledger.counts(world.name) == (0, 0)  # free: nothing was drawn
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ldp_client.privacy.loss import NOTHING, PrivacyLoss
-from ldp_client.privacy.meaning import best_guess, best_identification, bits, in_words
+from ldp_client.privacy.meaning import best_guess, best_identification, bits, in_words, unit_in_words
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,11 @@ def test_the_words_round_every_ceiling_up() -> None:
     assert "at most 11.6 bits" in words
     assert "8 per patient" in words
     assert "50.0 %" in in_words(NOTHING, "record")
+
+
+def test_a_unit_with_several_records_is_told_at_the_sum() -> None:
+    assert unit_in_words(PrivacyLoss.of(2), 2, "patient") == (
+        "All records of one patient together, at most 2, cost epsilon 4: one yes/no fact is guessed right at best "
+        "98.3 % of the time, and the right one of 100 equally likely patients is named at best 35.6 % of the time; "
+        "at most 5.6 bits."
+    )
