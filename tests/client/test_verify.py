@@ -20,6 +20,7 @@ from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.chain import Abandon, Charge, Genesis, LedgerEntry, Seal, entry_body, link, parse_entry
 from ldp_client.wire.envelope import CHECKPOINT, RECEIPT, OneKey, close_envelope, open_envelope
 from ldp_client.wire.exchange import BatchHeader, Checkpoint, Receipt
+from tests.client.second_reader import Refused, read_site_export
 from tests.client.world import CENTRE, TODAY, World, make_campaign, make_world
 
 Lines = list[dict[str, Any]]
@@ -175,6 +176,21 @@ def test_verifier_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("usage: python -m ldp_client.verify EXPORT...") == 2
     assert main(["/nowhere/export.jsonl"]) == 2
     assert "cannot be read (No such file or directory); name an export" in capsys.readouterr().err
+
+
+def test_second_reader_written_from_the_format_page_agrees(finished: World, tmp_path: Path, body: bytes) -> None:
+    verified = verify_export(finished.folder / "export.jsonl")
+    second = read_site_export(finished.folder / "export.jsonl")
+    (history,) = verified.histories
+    assert (second.heads[-1], len(second.heads) - 1) == (verified.head, verified.sequence)
+    assert (second.sealed, second.open, second.charged) == (history.sealed, set(history.open), set(history.charged))
+    file = tmp_path / "changed.jsonl"
+    for place in range(0, len(body), 97):
+        file.write_bytes(body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :])
+        with pytest.raises((Refused, LookupError, ValueError, TypeError)):
+            read_site_export(file)
+        with pytest.raises(VerificationError):
+            verify_export(file)
 
 
 # --- changed bytes
