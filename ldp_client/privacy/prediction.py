@@ -332,21 +332,21 @@ def _areas(along: float, across: float, noise: float, dimension: int, population
 
 
 @lru_cache(maxsize=8)
-def _normal_nodes(count: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    nodes = np.linspace(-4, 4, count)
-    weights = np.exp(-(nodes**2) / 2)
+def _normal_nodes(count: int) -> tuple[Floats, Floats]:
+    nodes: Floats = np.linspace(-4, 4, count)
+    weights: Floats = np.exp(-(nodes**2) / 2)
     return nodes, weights / weights.sum()
 
 
 @lru_cache(maxsize=64)
-def _chi(freedom: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+def _chi(freedom: int) -> tuple[Floats, Floats]:
     """Lengths of a standard normal vector of so many coordinates, and their weights."""
     if freedom == 0:
         return np.zeros(1), np.ones(1)
     start = max(0.0, math.sqrt(freedom) - 4)
-    lengths = start + (np.arange(31) + 0.5) * ((math.sqrt(freedom) + 4 - start) / 31)
+    lengths: Floats = start + (np.arange(31) + 0.5) * ((math.sqrt(freedom) + 4 - start) / 31)
     density = (freedom - 1) * np.log(lengths) - lengths**2 / 2
-    weights = np.exp(density - density.max())
+    weights: Floats = np.exp(density - density.max())
     return lengths, weights / weights.sum()
 
 
