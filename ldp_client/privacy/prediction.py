@@ -344,7 +344,7 @@ def _chi(freedom: int) -> tuple[Floats, Floats]:
     if freedom == 0:
         return np.zeros(1), np.ones(1)
     start = max(0.0, math.sqrt(freedom) - 4)
-    lengths: Floats = start + (np.arange(31) + 0.5) * ((math.sqrt(freedom) + 4 - start) / 31)
+    lengths: Floats = start + (np.arange(31, dtype=np.float64) + 0.5) * ((math.sqrt(freedom) + 4 - start) / 31)
     density = (freedom - 1) * np.log(lengths) - lengths**2 / 2
     weights: Floats = np.exp(density - density.max())
     return lengths, weights / weights.sum()
