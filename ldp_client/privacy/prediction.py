@@ -317,7 +317,8 @@ def _areas(along: float, across: float, noise: float, dimension: int, population
     # With one coordinate the area jumps where the sign turns: a jump needs many nodes, and they cost nothing here.
     nodes, weights = _normal_nodes(61 if dimension > 1 else 2_001)
     first, first_weight = along + noise * nodes, weights
-    squares, square_weight = np.zeros(1), np.ones(1)
+    squares: NDArray[np.floating] = np.zeros(1)
+    square_weight: NDArray[np.floating] = np.ones(1)
     if dimension > 1 and across > 0:
         nodes, weights = _normal_nodes(21)
         lengths, length_weight = _chi(dimension - 2)
