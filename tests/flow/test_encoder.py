@@ -383,15 +383,17 @@ def latent_distance(levels: list[Tensor], factor: float = 1.0) -> float:
     return float(kstest(factor * torch.cat([z.flatten() for z in levels]).double().numpy(), "norm").statistic)
 
 
+@pytest.fixture(scope="module")
+def public(data_dir: Path) -> NDArray[np.uint8]:
+    """The public images of cxr64, in the order in which training takes them."""
+    with np.load(data_dir / "cxr64.npz") as arrays:
+        images: NDArray[np.uint8] = arrays["images"][arrays["split"] == "public"]
+    return images[public_indices(images, len(images))]
+
+
 @pytest.mark.real
 class TestShippedAt64OnRealXRays:
     """What docs/encoder.md says about the encoder of 64 px."""
-
-    @pytest.fixture(scope="class")
-    def public(self, data_dir: Path) -> NDArray[np.uint8]:
-        with np.load(data_dir / "cxr64.npz") as arrays:
-            images: NDArray[np.uint8] = arrays["images"][arrays["split"] == "public"]
-        return images[public_indices(images, len(images))]
 
     def test_its_card_states_its_held_out_bits_per_dim(self, public: NDArray[np.uint8]) -> None:
         assert_card_states_its_bits(Encoder.load(shipped("kermany64-groups")), public)
