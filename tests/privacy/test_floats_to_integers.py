@@ -158,11 +158,11 @@ def test_twin_that_clips_floats_and_then_rounds_doubles_the_norm() -> None:
     dimension = 16_384
     release = joint_laplace(epsilon=2, classes=2, bottleneck_dimension=dimension, radius="8.1")
     radius, step = release.laplace.clip.largest_steps, float(release.laplace.grid)  # 8,294 steps
-    outputs = np.full((1, dimension), 0.505 * step)  # an L1 norm of 8,274 steps, inside the ball before rounding
-    twin = np.rint(outputs / step * min(1.0, radius * step / np.abs(outputs).sum())).astype(np.int64)
+    outputs = np.full((2, dimension), 0.505 * step)  # L1 norms of 8,274 steps, inside the ball before rounding
+    twin = np.rint(outputs / step * min(1.0, radius * step / np.abs(outputs[0]).sum())).astype(np.int64)
     assert int(l1_norm(twin)[0]) > 1.9 * radius
     assert not holds(release, twin)
-    assert holds(release, vectors(prepare(release, outputs, np.array([1]))).steps)
+    assert holds(release, vectors(prepare(release, outputs, np.array([1, 1]))).steps)
 
 
 def test_twin_without_a_rule_for_nan_leaves_the_ball() -> None:
