@@ -11,6 +11,7 @@ import torch
 
 from examples.bench.rows import Row, alternate, row, seconds
 from ldp_client.flow.installed import open_bundle
+from ldp_client.imaging.phantoms import phantoms
 from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.noise import SystemSource, discrete_laplace
 from ldp_client.privacy.release_spec import JointCodebookSpec, joint_codebook
@@ -56,8 +57,9 @@ def privatize_share() -> Row:
     """Images encoded and made codebook records, against the same images encoded by the shipped encoder alone."""
     encoder = open_bundle("shipped:kermany28", Path())
     release = joint_codebook(epsilon=2, classes=2, bottleneck_dimension=encoder.dimension)
-    images = torch.rand(IMAGES, 1, encoder.size, encoder.size, generator=torch.Generator().manual_seed(0))
-    labels, source = np.arange(IMAGES) % 2, SystemSource()
+    pictures, diagnoses = phantoms(IMAGES, encoder.content, seed=3, pneumonia_share=0.5)
+    images = torch.stack([encoder.prepare(picture) for picture in pictures])
+    labels, source = diagnoses.astype(np.int64), SystemSource()
     ours, theirs = alternate(
         lambda: _records(release, encoder.encode(images), labels, source),
         lambda: encoder.encode(images),
