@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -57,7 +57,7 @@ class Engine:
     laplace: Callable[[DiscreteLaplaceSpec, Floats, ByteSource], Integers]
     respond: Callable[[RandomizedResponseSpec, Integers, ByteSource], Integers]
     choose: Callable[[CodebookSpec, Floats, Sequence[bytes], ByteSource], Integers]
-    histogram: Callable[[HistogramSpec, Sequence[Hashable], Integers, Integers, ByteSource], Integers]
+    histogram: Callable[[HistogramSpec, Sequence[bytes | str | int], Integers, Integers, ByteSource], Integers]
     release: Callable[[ReleaseSpec, Floats, Integers, Sequence[bytes], ByteSource], list[Contents]]
 
 
@@ -82,7 +82,7 @@ def _choose(spec: CodebookSpec, outputs: Floats, seeds: Sequence[bytes], source:
 
 
 def _histogram(
-    spec: HistogramSpec, units: Sequence[Hashable], labels: Integers, bins: Integers, source: ByteSource
+    spec: HistogramSpec, units: Sequence[bytes | str | int], labels: Integers, bins: Integers, source: ByteSource
 ) -> Integers:
     return Histogram(spec)(count(spec, units, labels, bins), source).counts
 

@@ -15,6 +15,7 @@ from ldp_client.audit.page import PAGE
 from ldp_client.errors import ConfigurationError
 
 Row = dict[str, Any]
+DATA_FILE, PAGE_FILE = "audit.json", "audit.html"
 
 
 def document(found: Audit) -> Row:
@@ -82,7 +83,7 @@ def summary(found: Audit) -> list[str]:
 
 
 def folder(out: Path) -> Path:
-    """A folder to write to, made if need be: asked for before an audit, which takes minutes.
+    """A folder to write to, made if need be, without an earlier report: asked for before an audit, which takes minutes.
 
     Raises:
         ConfigurationError: it cannot be made or written to.
@@ -93,12 +94,15 @@ def folder(out: Path) -> Path:
         raise ConfigurationError(f"{out} cannot be made a folder ({error.strerror}); choose another --out") from error
     if not os.access(out, os.W_OK):
         raise ConfigurationError(f"{out} cannot be written to; choose another --out")
+    # An audit that does not finish must not leave an earlier one's verdict standing.
+    for name in (DATA_FILE, PAGE_FILE):
+        (out / name).unlink(missing_ok=True)
     return out
 
 
 def write(found: Audit, out: Path) -> tuple[Path, Path]:
     """audit.json and audit.html in a folder that is there."""
-    data, page = out / "audit.json", out / "audit.html"
+    data, page = out / DATA_FILE, out / PAGE_FILE
     data.write_text(json.dumps(document(found), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     page.write_text(html(found), encoding="utf-8")
     return data, page

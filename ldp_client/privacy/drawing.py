@@ -65,6 +65,7 @@ def prepare(release: ReleaseSpec, outputs: NDArray[np.floating], labels: NDArray
         raise ParameterError(
             f"the release takes {release.input_dimension} numbers of an X-ray; found shape {outputs.shape}"
         )
+    checked = Labels(labels, release.classes)
     if isinstance(release, JointCodebookSpec):
         rule = release.codebook.clip
         features = unit_features(outputs, None if release.constant is None else float(release.constant))
@@ -79,7 +80,7 @@ def prepare(release: ReleaseSpec, outputs: NDArray[np.floating], labels: NDArray
         joint = joint_vector(features, labels, release.classes, release.label_code)
         constants = np.arange(release.joint_dimension) % release.features == 0
         return clip_beside(to_grid(joint, laplace.grid), constants, laplace.clip)
-    return ClippedPair(clip(to_grid(outputs, laplace.grid), laplace.clip), Labels(labels, release.classes))
+    return ClippedPair(clip(to_grid(outputs, laplace.grid), laplace.clip), checked)
 
 
 def draw(release: ReleaseSpec, value: Input, seeds: Sequence[bytes], source: ByteSource) -> Drawn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
 from fractions import Fraction
 
@@ -49,7 +49,7 @@ class NoisedHistogram:
 
 
 def count(
-    spec: HistogramSpec, units: Sequence[Hashable], labels: NDArray[np.int64], bins: NDArray[np.int64]
+    spec: HistogramSpec, units: Sequence[bytes | str | int], labels: NDArray[np.int64], bins: NDArray[np.int64]
 ) -> CappedCounts:
     """Count X-rays by label and bin, the first `cap` of each unit.
 
@@ -60,10 +60,16 @@ def count(
         raise ParameterError(
             f"each X-ray has a unit, a label and a bin; found {len(units)}, {len(labels)} and {len(bins)}"
         )
+    if not all(type(unit) in (bytes, str, int) for unit in units):
+        # A missing id as NaN or None would be a unit of its own each time, or one of many people.
+        raise ParameterError("a unit is named by bytes, text or a whole number; found another kind of value")
     for name, values, limit in (("label", labels, spec.classes), ("bin", bins, spec.bins)):
+        if values.dtype != np.int64 or values.ndim != 1:
+            # As an index, an array of truth values or of rows would move more than one count.
+            raise ParameterError(f"each {name} is one int64; found shape {values.shape} of {values.dtype}")
         if len(values) and not 0 <= int(values.min()) <= int(values.max()) < limit:
             raise ParameterError(f"a {name} must lie in 0..{limit - 1}")
-    seen: Counter[Hashable] = Counter()
+    seen: Counter[bytes | str | int] = Counter()
     counts = np.zeros((spec.classes, spec.bins), dtype=np.int64)
     for unit, label, place in zip(units, labels, bins, strict=True):
         seen[unit] += 1

@@ -57,6 +57,9 @@ def joint_vector(
         raise ParameterError(
             f"encoder outputs (N, k) and labels (N,) must match; found shapes {features.shape} and {labels.shape}"
         )
+    if not np.issubdtype(labels.dtype, np.integer):
+        # As an index, truth values would choose rows, and one X-ray's label would decide another's code.
+        raise ParameterError(f"labels are whole numbers; found {labels.dtype}")
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ParameterError(f"labels must lie in 0..{classes - 1}")
     codes = label_codes(code, classes)[labels]  # (N, q)
@@ -79,14 +82,14 @@ def unit_features(outputs: NDArray[np.floating], constant: float | None) -> NDAr
     A zero vector points nowhere and becomes the first unit vector, so that a constant beside it keeps its share.
     """
     finite = _finite(outputs)
-    # Over the largest first: squares of tiny numbers would vanish.
-    largest = np.max(np.abs(finite), axis=1, keepdims=True, initial=0.0)
-    finite = finite / np.where(largest > 0, largest, 1.0)
-    finite[largest[:, 0] == 0, :1] = 1.0
-    unit: NDArray[np.float64] = finite / np.sqrt(np.sum(finite * finite, axis=1, keepdims=True))
-    if constant is None:
-        return unit
-    return with_constant(np.sqrt(1 - constant**2) * unit, constant)
+    # Whatever the caller has NumPy say of an underflow, it would say it of some X-rays and not of others.
+    with np.errstate(all="ignore"):
+        # Over the largest first: squares of tiny numbers would vanish.
+        largest = np.max(np.abs(finite), axis=1, keepdims=True, initial=0.0)
+        finite = finite / np.where(largest > 0, largest, 1.0)
+        finite[largest[:, 0] == 0, :1] = 1.0
+        unit: NDArray[np.float64] = finite / np.sqrt(np.sum(finite * finite, axis=1, keepdims=True))
+        return unit if constant is None else with_constant(np.sqrt(1 - constant**2) * unit, constant)
 
 
 def _finite(outputs: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ another. It is always printed beside the prediction that rests on it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
-from ldp_client.privacy.labels import LabelCode, code_dimension
+from ldp_client.privacy.labels import LabelCode, code_dimension, label_codes
 from ldp_client.privacy.loss import exact_fraction
 from ldp_client.privacy.prediction import Population, Prediction, predict
 from ldp_client.privacy.release_spec import (
@@ -30,7 +31,7 @@ from ldp_client.privacy.release_spec import (
     joint_laplace,
     latent,
 )
-from ldp_client.privacy.spec import MAX_CODEBOOK_DIMENSION
+from ldp_client.privacy.spec import MAX_CODEBOOK_DIMENSION, MAX_DIMENSION
 
 SCENARIOS: dict[str, float] = {"hard": 0.7, "usual": 0.8, "easy": 0.9}
 """AUC without noise, where nothing better is known: hard findings, usual ones, easy ones."""
@@ -105,7 +106,8 @@ def candidates(
     """The releases that are compared at one total epsilon.
 
     Joint codebook and joint Laplace with each label code (`simplex`, `simplex` with a constant, `one_hot`), Laplace at
-    the radii 1, k/4 and k/2; a constant is half of the unit vector or of the radius. `latent` at the radius 1 with half
+    the radii 1, k/4 and k/2; a constant is half of the unit vector, or of the radius over the longest code's L1 norm,
+    rounded up. What would have more coordinates than a record can hold is left out. `latent` at the radius 1 with half
     of epsilon for the label, and `dp_glow` where the number of latents is given.
 
     Raises:
@@ -117,10 +119,16 @@ def candidates(
         joint: dict[str, Any] = {**common, "bottleneck_dimension": dimension, "label_code": code}
         if code_dimension(code, classes) * (dimension + 1) <= MAX_CODEBOOK_DIMENSION:
             found.append(Candidate(f"joint codebook, {label}", joint_codebook(**joint, constant=constant)))
+        if code_dimension(code, classes) * (dimension + 1) > MAX_DIMENSION:
+            continue
+        # Beside a simplex vertex of L1 norm |a| a constant c takes c |a| of the radius.
+        norm = math.ceil(float(np.abs(label_codes(code, classes)).sum(axis=1).max()) - 1e-9)
         for radius in sorted({max(Fraction(1), radius) for radius in (Fraction(1), quarter, 2 * quarter)}):
             whole = radius if constant is None else 2 * radius
             named = f"joint Laplace radius {whole}, {label}"
-            release = joint_laplace(**joint, radius=whole, constant=None if constant is None else whole * constant)
+            release = joint_laplace(
+                **joint, radius=whole, constant=None if constant is None else whole * constant / norm
+            )
             found.append(Candidate(named, release))
     half = {**common, "label_epsilon": _half(epsilon)}
     found.append(Candidate("latent radius 1", latent(**half, bottleneck_dimension=dimension, radius=1)))

@@ -224,12 +224,9 @@ def _left_in_joint_ball(
 ) -> tuple[float, float]:
     """eta and E|f|^2 / k of features clipped with their label's code: a code's L1 norm takes its part of the radius."""
     radius = float(release.laplace.clip.largest_steps * release.laplace.grid)
-    if release.constant is not None:
-        radius -= float(release.constant)
+    constant = 0.0 if release.constant is None else float(release.constant)
     codes = np.abs(label_codes(release.label_code, release.classes)).sum(axis=1)
-    if release.constant is not None:
-        codes = np.maximum(codes, 1.0)
-    parts = np.array([_ball(release.bottleneck_dimension, radius / norm, outputs) for norm in codes])
+    parts = np.array([_ball(release.bottleneck_dimension, radius / norm - constant, outputs) for norm in codes])
     left, spread = np.array(population.prevalence) @ parts
     return float(left), float(spread)
 

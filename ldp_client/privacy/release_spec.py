@@ -244,7 +244,7 @@ def joint_laplace(
     PrivacyLoss(micro_epsilon=2000000)
     """
     exact_epsilon, exact_radius, exact_grid = _exact(epsilon=epsilon, radius=radius, grid=grid)
-    _require_release(exact_epsilon, classes)
+    _require_release(exact_epsilon, classes, bottleneck_dimension=bottleneck_dimension)
     steps = _whole_steps("radius", exact_radius, exact_grid)
     try:
         return JointLaplaceSpec(
@@ -282,7 +282,7 @@ def joint_codebook(
     (PrivacyLoss(micro_epsilon=2000000), 1024)
     """
     (exact_epsilon,) = _exact(epsilon=epsilon)
-    _require_release(exact_epsilon, classes)
+    _require_release(exact_epsilon, classes, bottleneck_dimension=bottleneck_dimension, codewords=codewords)
     try:
         dimension = code_dimension(label_code, classes) * (bottleneck_dimension + (constant is not None))
         count = 2 if dimension == 1 else codewords
@@ -391,15 +391,19 @@ def _shares(epsilon: ExactNumber, label_epsilon: ExactNumber, classes: int) -> t
 
 def _exact(**numbers: ExactNumber) -> tuple[Fraction, ...]:
     names = " and ".join(", ".join(numbers).rsplit(", ", 1))
+    found = ", ".join(f"{name} {str(value)[:40]!r}" for name, value in numbers.items())
     if any(isinstance(value, float) for value in numbers.values()):
-        raise ParameterError(f"{names} must be exact: write them as strings or fractions, not floats")
+        raise ParameterError(f"{names} must be exact: write them as strings or fractions, not floats; found {found}")
     try:
         return tuple(exact_fraction(value) for value in numbers.values())
     except ValueError as error:
-        raise ParameterError(f"{names} must be exact numbers: each {error}") from error
+        raise ParameterError(f"{names} must be exact numbers: each {error}; found {found}") from error
 
 
-def _require_release(epsilon: Fraction, classes: int) -> None:
+def _require_release(epsilon: Fraction, classes: int, **counts: int) -> None:
+    for name, value in {"classes": classes, **counts}.items():
+        if type(value) is not int or value < 1:
+            raise ParameterError(f"{name} must be a whole number from 1 on; found {str(value)[:40]!r}")
     if classes < 2:
         raise ParameterError(f"a release needs at least 2 labels; found {classes}")
     if epsilon <= 0:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from ldp_client.diagnosis.classifier import LinearClassifier
 from ldp_client.errors import FormatError, WaitingError
 from ldp_client.privacy import codebook, laplace, randomized_response
+from ldp_client.privacy.clipping import to_grid
 from ldp_client.privacy.labels import label_codes, simplex
 from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, LatentSpec, ReleaseSpec
 from ldp_client.wire.campaign import Campaign, campaign_id
@@ -65,7 +66,11 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Moments:
-    """What records say of each class: its share of the records (K,), and its mean features (K, k)."""
+    """What records say of each class: its share of the records (K,), and its mean features (K, k).
+
+    Features as they were released: clipped, or of length 1. In an L1 ball, codes of different L1 norm (simplex, K >= 3)
+    leave their classes different room, so far-out classes are shrunk by different factors.
+    """
 
     shares: NDArray[np.float64]
     means: NDArray[np.float64]
@@ -116,23 +121,28 @@ def class_moments(training_set: TrainingSet) -> Moments | None:
     else:
         codes = np.eye(spec.classes)
     sums = training_set.vectors.mean(axis=0).reshape(codes.shape[1], -1)  # (q, f)
-    constant, weight = _feature_scales(spec)
+    carried, weight = _carried(spec, codes)
     # A code of K-1 coordinates lacks one equation: shares add up to 1, and features have mean 0 in public units.
     lacking = len(codes) - codes.shape[1]
-    equations = np.vstack([codes.T, np.ones((lacking, len(codes)))])  # (K, K)
-    shares = np.linalg.solve(equations, np.concatenate([sums[:, 0] / constant, np.ones(lacking)]))
+    ones = np.ones((lacking, len(codes)))
+    shares = np.linalg.solve(np.vstack([carried.T, ones]), np.concatenate([sums[:, 0], np.ones(lacking)]))
     shares = np.clip(shares, 1 / count, 1)
     shares = shares / shares.sum()
     known = np.vstack([sums[:, 1:] / weight, np.zeros((lacking, sums.shape[1] - 1))])
-    return Moments(shares, np.linalg.solve(equations, known) / shares[:, None])
+    return Moments(shares, np.linalg.solve(np.vstack([codes.T, ones]), known) / shares[:, None])
 
 
-def _feature_scales(spec: ReleaseSpec) -> tuple[float, float]:
-    """The constant before the features, and what the features were multiplied by."""
+def _carried(spec: ReleaseSpec, codes: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Each code times the constant, in whole grid steps as it was noised, and what the features were multiplied by."""
     if isinstance(spec, LatentSpec | DpGlowSpec) or spec.constant is None:
-        return 1.0, 1.0
+        return codes, 1.0
     constant = float(spec.constant)
-    return constant, math.sqrt(1 - constant**2) if isinstance(spec, JointCodebookSpec) else 1.0
+    if isinstance(spec, JointCodebookSpec):
+        return codes * constant, math.sqrt(1 - constant**2)
+    grid = spec.laplace.grid
+    rounded = to_grid(codes * constant, grid).astype(np.float64)
+    rounded *= float(grid)
+    return rounded, 1.0
 
 
 def _decode(

@@ -231,3 +231,17 @@ def test_rows_keep_their_labels_when_some_are_taken() -> None:
     assert isinstance(taken, ClippedPair)
     assert taken.labels.values.tolist() == [2, 0]
     assert np.argmax(taken.vectors.steps, axis=1).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_labels_that_would_choose_rows_are_refused(name: str) -> None:
+    outputs = np.zeros((2, RELEASES[name].input_dimension))
+    for labels in (np.array([True, False]), np.array([0.0, 1.0]), np.array([[0], [1]])):
+        with pytest.raises(ParameterError, match=r"labels are a \(N,\) array of int64"):
+            prepare(RELEASES[name], outputs, labels)
+
+
+def test_no_setting_of_numpys_warnings_tells_of_an_xray() -> None:
+    with np.errstate(all="raise"):
+        for values in ([5e-324, 1.0, 0.0, 0.0], [1e-200, 1e200, 0.0, -1e-300]):
+            assert np.isfinite(unit_features(np.array([values]), 0.5)).all()

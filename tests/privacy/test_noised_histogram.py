@@ -98,3 +98,27 @@ def test_lists_of_different_lengths_are_refused() -> None:
 def test_an_impossible_histogram_is_refused(change: dict[str, object], text: str) -> None:
     with pytest.raises(ParameterError, match=text):
         histogram(**({"epsilon": 1, "classes": 2, "bins": 4, "cap": 2} | change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([True, False]),
+        np.array([0.0, 1.0]),
+        np.array([[0], [1]]),
+        np.array([[0, 1], [1, 0]]),
+        np.array([0, 1], np.int32),
+    ],
+)
+@pytest.mark.parametrize("which", ["label", "bin"])
+def test_what_would_move_more_than_one_count_is_refused(labels: np.ndarray, which: str) -> None:
+    spec, fine = histogram(epsilon=1, classes=2, bins=2, cap=1), np.array([0, 1], np.int64)
+    with pytest.raises(ParameterError, match=f"each {which} is one int64; found shape"):
+        count(spec, ["a", "b"], *((labels, fine) if which == "label" else (fine, labels)))
+
+
+@pytest.mark.parametrize("unit", [float("nan"), None, 1.5, ("a",), True])
+def test_a_unit_that_is_no_name_is_refused(unit: object) -> None:
+    spec, places = histogram(epsilon=1, classes=2, bins=2, cap=1), np.array([0, 1], np.int64)
+    with pytest.raises(ParameterError, match="a unit is named by bytes, text or a whole number"):
+        count(spec, [unit, unit], places, places)  # type: ignore[list-item]

@@ -216,3 +216,13 @@ def test_on_real_xrays_three_quarters_of_predictions_are_within_three_hundredths
                 print(f"{release.kind} epsilon {epsilon} N {count}: {found.auc:.3f} predicted, {measured:.3f} measured")
     print(f"AUC without noise {population.auc:.3f}; {sum(hits)} of {len(hits)} within .03")
     assert np.mean(hits) >= 0.75
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 8, 14, 20])
+def test_any_number_of_classes_has_candidates(classes: int) -> None:
+    names = [one.name for one in candidates(epsilon=2, classes=classes, dimension=8)]
+    assert len(set(names)) == len(names) >= 8
+
+
+def test_what_no_record_can_hold_is_left_out_and_the_rest_is_answered() -> None:
+    assert candidates(epsilon=2, classes=2, dimension=1_000_000)

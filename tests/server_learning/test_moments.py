@@ -73,3 +73,11 @@ def test_shares_do_not_turn_the_direction_of_one_hot_as_they_turn_that_of_simple
         first, second = (float(value) for value in row)
         turned[code] = abs(second) / abs(first)
     assert turned["one_hot"] < 0.35 < 1 < turned["simplex"]
+
+
+def test_a_constant_that_is_no_whole_number_of_steps_gives_the_right_shares() -> None:
+    release = joint_laplace(epsilon=50, classes=2, bottleneck_dimension=1, radius=40, grid=1, constant="3/2")
+    labels = (np.arange(4_000) % 5 > 0).astype(np.int64)
+    trained = train(drawn(release, np.zeros((4_000, 1)), labels))  # -1.5 and 1.5 are noised as -2 and 2
+    assert trained.moments is not None
+    assert trained.moments.shares == pytest.approx([0.2, 0.8], abs=0.03)
