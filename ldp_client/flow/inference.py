@@ -1,4 +1,4 @@
-"""The frozen flow as a hospital runs it: the same numbers, two times as fast.
+"""The frozen flow as a hospital runs it: the same numbers, faster (docs/performance.md).
 
 A `Glow` is written to be read and trained; `FrozenGlow` is made from one and computes its forward direction only, in
 plain PyTorch operations (no private operator, no compiler):
