@@ -140,6 +140,10 @@ class Policy(Wire):
         rule = self.evaluations
         if rule is not None and rule.max_micro_epsilon > FLAG_ABOVE.micro_epsilon and not self.accept_epsilon_above_8:
             raise ValueError("more than epsilon 8 per evaluation needs accept_epsilon_above_8 = true")
+        if rule is not None and len(set(self.units)) != 1:
+            raise ValueError(
+                "where evaluations are allowed there is one unit: by another, what is held out would differ"
+            )
         return self
 
     @property
@@ -170,7 +174,6 @@ class Policy(Wire):
                 f"the campaign may take epsilon {campaign.bound_per_unit} of one {campaign.unit}; "
                 f"the policy's lifetime budget is {self.lifetime_budget}"
             )
-
 
     def check_encoder(self, wanted: str) -> None:
         """Return if the policy allows this encoder.
