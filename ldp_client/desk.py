@@ -94,8 +94,9 @@ def campaigns(site: Site) -> list[Campaign]:
 
 def asked(site: Site) -> list[Asked]:
     """Campaigns and evaluations that the pinned centre has offered, by name."""
+    centre = _centre(site)
     documents = [*site.ledger.documents("campaign"), *site.ledger.documents("evaluation")]
-    return sorted((open_asked(envelope, _centre(site)) for _, envelope in documents), key=lambda one: one.name)
+    return sorted((open_asked(envelope, centre) for _, envelope in documents), key=lambda one: one.name)
 
 
 def lay_out(site: Site, mail: Mail, code: SiteCode, nonce: str | None) -> SiteState:

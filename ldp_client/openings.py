@@ -32,6 +32,7 @@ class Proved:
     """What held: nobody was charged more often than the caps, nor more than the bound."""
 
     charges: int
+    """Entries that charge: of one unit for a record, or of a whole set for an evaluation."""
     units: int
     largest: PrivacyLoss
     bound: PrivacyLoss
@@ -40,8 +41,7 @@ class Proved:
     def lines(self) -> list[str]:
         """The report."""
         return [
-            f"{self.charges} charges and queries of {self.units} units opened: every commitment holds, "
-            "no unit is past a cap",
+            f"{self.charges} charges of {self.units} units opened: every commitment holds, no unit is past a cap",
             f"the most that one unit spent is epsilon {self.largest}, the bound {self.bound}, the budget {self.budget}",
         ]
 
