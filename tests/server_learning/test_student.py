@@ -64,7 +64,7 @@ class TestFit:
     def test_where_public_xrays_show_no_difference_it_keeps_to_the_records(self) -> None:
         points = np.random.default_rng(4).normal(size=(900, 6))
         matrix = fit_student(np.array([[1.0, 0.0]]), points, np.array([0.4, 0.6]))
-        assert matrix[0, 0] / np.linalg.norm(matrix) > 0.95
+        assert matrix[0, 0] / np.linalg.norm(matrix) > 0.9
 
     def test_what_cannot_be_fitted_is_refused(self) -> None:
         points, _ = chests(30)
