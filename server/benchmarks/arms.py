@@ -1,0 +1,137 @@
+"""One way from a scene to scores of the test X-rays, and the words that its rows have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldp_client.privacy.release_spec import (
+    JointCodebookSpec,
+    JointLaplaceSpec,
+    ReleaseSpec,
+    joint_codebook,
+    joint_laplace,
+    latent,
+)
+from server.benchmarks.released import released
+from server.benchmarks.scene import Scene
+from server.learning.train import TrainingSet, train
+
+Floats = NDArray[np.float64]
+Track = Literal["U", "V", "L"]
+Score = Callable[[Scene, Fraction | None], Floats]
+Alter = Callable[[Scene, TrainingSet], TrainingSet]
+"""What becomes of the decoded records before they are learnt from: crafted ones among them, a cap on sites."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """What is released, how, and what is learnt from it.
+
+    Attributes:
+        glow: which of the encoder's numbers are used: `map 8` the first eight principal coordinates of the log-scale
+            map, `map` all of it, `latents`, or none.
+        score: scene and epsilon per record to scores (T,) or (T, K) of the test X-rays.
+        private: whether epsilon changes anything; where not, there is one row.
+        repeats: independent releases, or trainings.
+        seconds: what one repeat takes, roughly, for the time that is left.
+        only_cap: the one cap that it is meant for; None for every cap.
+    """
+
+    release: str
+    mechanism: str
+    label_code: str
+    glow: str
+    score: Score
+    track: Track = "U"
+    public_labels: int = 0
+    student: bool = False
+    chosen_by: str = "fixed beforehand"
+    private: bool = True
+    repeats: int = 10
+    seconds: float = 1.0
+    only_cap: int | None = None
+    oriented: bool = True
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A release of ours without its epsilon.
+
+    Attributes:
+        kind: joint codebook, joint Laplace or latent.
+        view: which numbers of an X-ray (`Encoded.view`).
+        radius: of the L1 ball, for Laplace.
+        constant: of the codebook as a share of a unit vector, of Laplace in encoder units; None for none.
+    """
+
+    kind: Literal["codebook", "laplace", "latent"]
+    view: str
+    label_code: Literal["simplex", "one_hot"] = "simplex"
+    constant: str | None = None
+    radius: str = "1"
+
+    def spec(self, epsilon: Fraction, classes: int) -> ReleaseSpec:
+        """The release at one epsilon, image and label together."""
+        common: dict[str, Any] = {
+            "epsilon": epsilon,
+            "classes": classes,
+            "bottleneck_dimension": int(self.view.split()[1]),
+        }
+        if self.kind == "codebook":
+            return joint_codebook(**common, label_code=self.label_code, constant=self.constant)
+        if self.kind == "laplace":
+            return joint_laplace(**common, label_code=self.label_code, constant=self.constant, radius=self.radius)
+        return latent(**common, label_epsilon=epsilon / 2, radius=self.radius)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What rows say of it."""
+        glow = self.view if self.view.startswith("map") else f"none: {self.view}"
+        code = self.label_code + (f", constant {self.constant}" if self.constant else "")
+        if self.kind == "latent":
+            return {
+                "release": "latent",
+                "mechanism": f"laplace radius {self.radius}",
+                "label_code": "randomized response, half of epsilon",
+                "glow": glow,
+            }
+        mechanism = "codebook" if self.kind == "codebook" else f"laplace radius {self.radius}"
+        return {"release": "joint", "mechanism": mechanism, "label_code": code, "glow": glow}
+
+
+def ours(wanted: Wanted, alter: Alter | None = None, **words: Any) -> Arm:
+    """An arm of one of our releases: the centre's own training on real records, without public labels."""
+
+    def score(scene: Scene, epsilon: Fraction | None) -> Floats:
+        if epsilon is None:
+            return without_noise(scene, wanted)
+        records = released(
+            scene.asking, wanted.spec(epsilon, scene.task.classes), scene.hospital(wanted.view), scene.labels
+        )
+        if alter is not None:
+            records = alter(scene, records)
+        return train(records).classifier.scores(scene.test(wanted.view))
+
+    codebook = wanted.kind == "codebook"
+    return replace(
+        Arm(**wanted.words, score=score, repeats=10 if codebook else 20, seconds=1.2 if codebook else 0.2), **words
+    )
+
+
+def without_noise(scene: Scene, wanted: Wanted) -> Floats:
+    """What the same estimator learns where nothing is clipped or noised: class means with equal weight."""
+    outputs, classes = scene.hospital(wanted.view), range(scene.task.classes)
+    means = np.stack([outputs[scene.labels == label].mean(0) for label in classes])
+    scores: Floats = scene.test(wanted.view) @ (means - means.mean(0)).T
+    return scores
+
+
+def is_joint(release: ReleaseSpec) -> bool:
+    """Whether X-ray and label leave as one vector."""
+    return isinstance(release, JointCodebookSpec | JointLaplaceSpec)

@@ -1,0 +1,175 @@
+"""Training on raw images or features by gradients: without noise, and centrally private (DP-SGD, Opacus).
+
+DP-SGD is the trusted-curator model: one party holds every X-ray in the clear, and what is private is the classifier.
+Its epsilon comes with a delta and covers one record against replacement of that record by nothing (add or remove), a
+weaker neighbour relation than the local releases'. It is a peer in utility, not in trust.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ldp_client.errors import ConfigurationError
+from server.benchmarks.arms import Arm, Floats, Score
+from server.benchmarks.scene import Scene
+
+try:
+    from opacus import PrivacyEngine
+except ImportError:  # an extra of its own: a centre needs it for this comparison alone
+    PrivacyEngine = None
+
+DELTA = 1e-4
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. Fixed beforehand, by what such a number of records and steps usually needs."""
+
+    epochs: int
+    batch: int
+    rate: float
+    clip: float = 1.0
+
+
+PLAIN = Recipe(epochs=20, batch=128, rate=2e-3)
+PRIVATE = Recipe(epochs=20, batch=256, rate=1e-2)
+PRIVATE_LINEAR = Recipe(epochs=20, batch=256, rate=2e-2)
+
+
+def small_network(side: int, classes: int) -> nn.Module:
+    """Three convolutions, each halving the side, and a linear layer on their means: images (B, 1, side, side)."""
+    channels = (16, 32, 32)
+    layers: list[nn.Module] = [nn.AvgPool2d(side // 28)] if side >= 56 else []
+    before = 1
+    for count in channels:
+        layers += [nn.Conv2d(before, count, 3, stride=2, padding=1), nn.GroupNorm(4, count), nn.ReLU()]
+        before = count
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(before * 4, classes))
+
+
+def require_opacus() -> None:
+    """Return if Opacus is installed.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    if PrivacyEngine is None:
+        raise ConfigurationError(
+            "central DP-SGD is measured with Opacus, which is not installed; pip install 'ldp-glow[bench]', or leave "
+            "these rows out with --without dp-sgd"
+        )
+
+
+def train_network(
+    model: nn.Module, inputs: Tensor, labels: NDArray[np.int64], recipe: Recipe, epsilon: float | None
+) -> nn.Module:
+    """Cross-entropy by Adam; with an epsilon by DP-SGD (Poisson batches, gradients clipped per record, delta 1e-4).
+
+    The order of batches and, without Opacus' secure mode, the noise come from torch's generator, which the caller seeds.
+    """
+    data = torch.utils.data.TensorDataset(inputs, torch.from_numpy(labels))
+    loader = torch.utils.data.DataLoader(data, batch_size=min(recipe.batch, len(data)), shuffle=True)
+    optimiser: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=recipe.rate)
+    if epsilon is not None:
+        with warnings.catch_warnings():
+            # Of a noise generator that a benchmark may have, and of hooks that Opacus itself registers.
+            warnings.simplefilter("ignore")
+            model, optimiser, loader = PrivacyEngine(accountant="prv").make_private_with_epsilon(
+                module=model,
+                optimizer=optimiser,
+                data_loader=loader,
+                target_epsilon=epsilon,
+                target_delta=DELTA,
+                epochs=recipe.epochs,
+                max_grad_norm=recipe.clip,
+            )
+    else:
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.epochs)
+    loss = nn.CrossEntropyLoss()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(recipe.epochs):
+            for x, y in loader:
+                if not len(x):  # a Poisson batch may be empty
+                    continue
+                optimiser.zero_grad()
+                loss(model(x), y).backward()
+                optimiser.step()
+            if epsilon is None:
+                schedule.step()
+    return model
+
+
+def network_on_images(recipe: Recipe, private: bool) -> Score:
+    """A small network on raw images, seeded by the repeat; DP-SGD's noise by the operating system."""
+
+    def score(scene: Scene, epsilon: object) -> Floats:
+        images = torch.from_numpy(scene.encoded.archive.images.astype(np.float32))[:, None] / 127.5 - 1
+        return _fitted(scene, images[scene.rows], images[scene.part("test")], recipe, epsilon if private else None)
+
+    return score
+
+
+def linear_on_features(recipe: Recipe, view: str) -> Score:
+    """DP-SGD on a linear layer above the public encoder's numbers, brought to norm 1 on average."""
+
+    def score(scene: Scene, epsilon: object) -> Floats:
+        outputs = torch.from_numpy(scene.encoded.view(view)).float() / scene.encoded.view(view).shape[1] ** 0.5
+        return _fitted(scene, outputs[scene.rows], outputs[scene.part("test")], recipe, epsilon)
+
+    return score
+
+
+def _fitted(scene: Scene, inputs: Tensor, clean: Tensor, recipe: Recipe, epsilon: object) -> Floats:
+    classes = scene.task.classes
+    seed = int(scene.generator.integers(2**31)) if epsilon is None else int.from_bytes(os.urandom(7), "big")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = small_network(inputs.shape[-1], classes) if inputs.ndim == 4 else nn.Linear(inputs.shape[1], classes)
+        trained = train_network(
+            model, inputs, scene.labels, recipe, None if epsilon is None else float(epsilon)  # type: ignore[arg-type]
+        )
+    trained.eval()
+    with torch.no_grad():
+        scores: Floats = trained(clean).double().numpy()
+    return scores
+
+
+def networks() -> list[Arm]:
+    """The network on raw images without noise."""
+    return [
+        Arm(
+            "no noise",
+            "none",
+            "none",
+            "none: raw images",
+            network_on_images(PLAIN, private=False),
+            private=False,
+            repeats=3,
+            seconds=30.0,
+        )
+    ]
+
+
+def central(maps: str = "map") -> list[Arm]:
+    """Central DP-SGD on raw images, and on the public encoder's features. One record per patient, or delta would grow."""
+    mechanism = f"central dp-sgd, delta {DELTA:g}"
+    return [
+        Arm(
+            "classifier",
+            mechanism,
+            "none",
+            "none: raw images",
+            network_on_images(PRIVATE, private=True),
+            seconds=30.0,
+            only_cap=1,
+        ),
+        Arm("classifier", mechanism, "none", maps, linear_on_features(PRIVATE_LINEAR, maps), seconds=4.0, only_cap=1),
+    ]
