@@ -40,7 +40,9 @@ def weighted_areas(scores: NDArray[np.floating], labels: Labels, weights: Floats
     if len(present) < columns.shape[1]:
         raise ParameterError(f"an area needs X-rays of all {columns.shape[1]} labels; found {len(present)}")
     pairs = list(itertools.combinations(range(columns.shape[1]), 2))
-    return np.mean([_of_pair(columns[:, b] - columns[:, a], labels, weights, (a, b)) for a, b in pairs], axis=0)
+    areas = [_of_pair(columns[:, b] - columns[:, a], labels, weights, (a, b)) for a, b in pairs]
+    found: Floats = np.mean(areas, axis=0)
+    return found
 
 
 def _of_pair(scores: Floats, labels: Labels, weights: Floats, pair: tuple[int, int]) -> Floats:

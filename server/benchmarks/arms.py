@@ -10,9 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ldp_client.errors import ParameterError
 from ldp_client.privacy.release_spec import (
-    JointCodebookSpec,
-    JointLaplaceSpec,
     ReleaseSpec,
     joint_codebook,
     joint_laplace,
@@ -118,10 +117,28 @@ def ours(wanted: Wanted, alter: Alter | None = None, **words: Any) -> Arm:
             records = alter(scene, records)
         return train(records).classifier.scores(scene.test(wanted.view))
 
-    codebook = wanted.kind == "codebook"
-    return replace(
-        Arm(**wanted.words, score=score, repeats=10 if codebook else 20, seconds=1.2 if codebook else 0.2), **words
+    codebook, named = wanted.kind == "codebook", wanted.words
+    arm = Arm(
+        named["release"],
+        named["mechanism"],
+        named["label_code"],
+        named["glow"],
+        score,
+        repeats=10 if codebook else 20,
+        seconds=1.2 if codebook else 0.2,
     )
+    return replace(arm, **words)
+
+
+def noise_of(epsilon: Fraction | None) -> Fraction:
+    """The epsilon of an arm that cannot do without.
+
+    Raises:
+        ParameterError: there is none.
+    """
+    if epsilon is None:
+        raise ParameterError("this release has no form without noise; ask for it at an epsilon")
+    return epsilon
 
 
 def without_noise(scene: Scene, wanted: Wanted) -> Floats:
@@ -130,8 +147,3 @@ def without_noise(scene: Scene, wanted: Wanted) -> Floats:
     means = np.stack([outputs[scene.labels == label].mean(0) for label in classes])
     scores: Floats = scene.test(wanted.view) @ (means - means.mean(0)).T
     return scores
-
-
-def is_joint(release: ReleaseSpec) -> bool:
-    """Whether X-ray and label leave as one vector."""
-    return isinstance(release, JointCodebookSpec | JointLaplaceSpec)

@@ -123,9 +123,10 @@ def refuse_crossing(archive: Archive, card: EncoderCard) -> None:
         data = [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--data"]
         if data != [name] or division not in " ".join(words):
             raise EncoderError(
-                f"encoder {card.name!r} of the family {card.data_family!r} was trained on {', '.join(data) or 'unnamed'} "
-                f"data; {archive.name} shows photographs of the same family in another division ({name}, {division}), "
-                "and it may have seen those that it would be tested on: use an encoder made from this file's public part"
+                f"encoder {card.name!r} of the family {card.data_family!r} was trained on "
+                f"{', '.join(data) or 'unnamed'} data; {archive.name} shows photographs of the same family in another "
+                f"division ({name}, {division}), and it may have seen those that it would be tested on: use an encoder "
+                "made from this file's public part"
             )
 
 

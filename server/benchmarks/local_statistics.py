@@ -36,7 +36,9 @@ def _statistics(images: NDArray[np.uint8], grid: int) -> Floats:
     mean = _cells(x, grid)
     spread = _cells(x**2, grid) - mean**2
     # A millionth: a flat cell (a collimator's edge) has no energy at all.
-    energies = [np.log(np.maximum(part, 0) + 1e-6) for part in (spread, *(_cells(g**2, grid) for g in (across, along, curved)))]
+    energies = [
+        np.log(np.maximum(part, 0) + 1e-6) for part in (spread, *(_cells(g**2, grid) for g in (across, along, curved)))
+    ]
     return np.concatenate([mean, *energies], axis=1)
 
 

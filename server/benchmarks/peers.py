@@ -5,6 +5,8 @@ Every estimator's settings were fixed beforehand; none was chosen by a test labe
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
@@ -13,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from ldp_client.privacy.laplace import noise_variance
 from ldp_client.privacy.release_spec import DpGlowSpec, dp_glow
 from server.benchmarks.area import area
-from server.benchmarks.arms import Arm, Floats, Score
+from server.benchmarks.arms import Arm, Floats, Score, noise_of
 from server.benchmarks.released import released
 from server.benchmarks.scene import Scene
 
@@ -41,14 +43,11 @@ def everything_noised(view: str, bound: str = BOX) -> Score:
     The centre shrinks what it gets to the posterior mean and fits a logistic regression on the randomized labels.
     """
 
-    def score(scene: Scene, epsilon: object) -> Floats:
+    def score(scene: Scene, epsilon: Fraction | None) -> Floats:
         outputs = scene.hospital(view)
+        total = noise_of(epsilon)
         spec = dp_glow(
-            epsilon=epsilon,  # type: ignore[arg-type]  # an arm that is private is given a Fraction
-            label_epsilon=epsilon / 2,  # type: ignore[operator]
-            classes=scene.task.classes,
-            latents=outputs.shape[1],
-            bound=bound,
+            epsilon=total, label_epsilon=total / 2, classes=scene.task.classes, latents=outputs.shape[1], bound=bound
         )
         records = released(scene.asking, spec, outputs, scene.labels)
         pool = np.clip(scene.encoded.view(view)[scene.encoded.archive.pool], -float(bound), float(bound))
@@ -76,7 +75,7 @@ def _laplace_scale(spec: DpGlowSpec) -> float:
 def logistic(view: str, labelled: str = "hospital", count: int | None = None) -> Score:
     """Logistic regression on all numbers of a view, without noise: of hospital X-rays, or of public ones (track L)."""
 
-    def score(scene: Scene, epsilon: object) -> Floats:
+    def score(scene: Scene, epsilon: Fraction | None) -> Floats:
         if labelled == "hospital":
             features, labels = scene.hospital(view), scene.labels
         else:
@@ -86,7 +85,9 @@ def logistic(view: str, labelled: str = "hospital", count: int | None = None) ->
                 features, labels = features[some], labels[some]
         model = _logistic(features, labels)
         clean = scene.test(view)
-        return np.zeros((len(clean), scene.task.classes)) if model is None else _columns(model, clean, scene.task.classes)
+        return (
+            np.zeros((len(clean), scene.task.classes)) if model is None else _columns(model, clean, scene.task.classes)
+        )
 
     return score
 
@@ -110,7 +111,7 @@ def _columns(model: LogisticRegression, features: Floats, classes: int) -> Float
 def first_component(view: str) -> Score:
     """The first public principal component, no hospital and no label. Its sign is anybody's guess."""
 
-    def score(scene: Scene, epsilon: object) -> Floats:
+    def score(scene: Scene, epsilon: Fraction | None) -> Floats:
         return scene.test(view)[:, 0]
 
     return score
@@ -119,7 +120,7 @@ def first_component(view: str) -> Score:
 def chosen_on_validation(views: tuple[str, ...]) -> Score:
     """Of the first principal components of some views and both signs, the one that does best on validation labels."""
 
-    def score(scene: Scene, epsilon: object) -> Floats:
+    def score(scene: Scene, epsilon: Fraction | None) -> Floats:
         rows, labels = scene.part("validation"), scene.labels_of("validation")
         best, found = -1.0, np.zeros(0)
         for view in views:
@@ -138,31 +139,34 @@ def public_only(classes: int) -> list[Arm]:
     """What nobody needs a hospital for, by track. Components have no meaning for more than two labels."""
     rows = []
     components = (f"map {COMPONENTS}", f"statistics {COMPONENTS}")
-    common = {"mechanism": "none", "label_code": "none", "private": False}
     if classes == 2:
         for view in ("map 2", "statistics 2"):
             rows.append(
                 Arm(
                     "public only",
+                    "none",
+                    "none",
                     glow=_glow(view) + ", first component",
                     score=first_component(view),
                     repeats=1,
                     seconds=0.1,
                     chosen_by="orientation free: the better sign is quoted",
                     oriented=False,
-                    **common,
+                    private=False,
                 )
             )
         rows.append(
             Arm(
                 "public only",
+                "none",
+                "none",
                 glow=f"one component of {COMPONENTS} of the map and {COMPONENTS} of local statistics",
                 score=chosen_on_validation(components),
                 track="V",
                 repeats=1,
                 seconds=0.1,
                 chosen_by="validation labels",
-                **common,
+                private=False,
             )
         )
     for view in ("map", "statistics"):
@@ -170,13 +174,15 @@ def public_only(classes: int) -> list[Arm]:
             rows.append(
                 Arm(
                     "public only",
+                    "none",
+                    "none",
                     glow=_glow(view),
                     score=logistic(view, "public", count),
                     track="L",
                     public_labels=count or -1,
                     repeats=1 if count is None else 10,
                     seconds=0.3,
-                    **common,
+                    private=False,
                 )
             )
     return rows
@@ -193,5 +199,14 @@ def everything(classes: int) -> list[Arm]:
         Arm("dp_glow", "laplace in a box", half, "latents", everything_noised("latents"), seconds=3.0),
         Arm("pixels", "laplace in a box", half, "none: pixels", everything_noised("pixels", "1"), seconds=2.0),
         Arm("no noise", "none", "none", "map", logistic("map"), private=False, repeats=1, seconds=0.5),
-        Arm("no noise", "none", "none", "none: statistics", logistic("statistics"), private=False, repeats=1, seconds=0.5),
+        Arm(
+            "no noise",
+            "none",
+            "none",
+            "none: statistics",
+            logistic("statistics"),
+            private=False,
+            repeats=1,
+            seconds=0.5,
+        ),
     ]

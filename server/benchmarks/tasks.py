@@ -170,7 +170,12 @@ def _public_part(path: Path) -> Cxr64:
     if not rows.any():
         raise ConfigurationError(f"{path.name} has no public images; name a file that has some with --public")
     return Cxr64(
-        data.images[rows], data.labels[rows], data.label_names, data.patient_id[rows], data.group_id[rows], data.split[rows]
+        data.images[rows],
+        data.labels[rows],
+        data.label_names,
+        data.patient_id[rows],
+        data.group_id[rows],
+        data.split[rows],
     )
 
 
@@ -188,7 +193,8 @@ def _subgroups(files: list[Cxr64], labels: NDArray[np.int64], part: NDArray[np.s
     test = part == "test"
 
     def wide(rows: Bools) -> Bools:
-        return np.concatenate([rows, np.zeros(rest, dtype=bool)]) & test
+        padded: Bools = np.concatenate([rows, np.zeros(rest, dtype=bool)]) & test
+        return padded
 
     if own.subtype is not None:
         for kind in ("bacteria", "virus"):

@@ -22,6 +22,7 @@ class _Nouns(LazyGroup):
         "train": "Learn a classifier from a campaign's records.",
         "encoder": "Train a public encoder, show its card.",
         "dataset": "Fetch public data sets.",
+        "bench": "Measure what a release is worth, and what it gives away.",
     }
 
 
