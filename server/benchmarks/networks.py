@@ -7,11 +7,13 @@ weaker neighbour relation than the local releases'. It is a peer in utility, not
 
 from __future__ import annotations
 
+import importlib
 import os
 import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +23,6 @@ from torch import Tensor, nn
 from ldp_client.errors import ConfigurationError
 from server.benchmarks.arms import Arm, Floats, Score
 from server.benchmarks.scene import Scene
-
-try:
-    from opacus import PrivacyEngine
-    from opacus.accountants.utils import get_noise_multiplier
-except ImportError:  # an extra of its own: a centre needs it for this comparison alone
-    PrivacyEngine = None
 
 DELTA = 1e-4
 
@@ -57,17 +53,19 @@ def small_network(side: int, classes: int) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(before * 4, classes))
 
 
-def require_opacus() -> None:
-    """Return if Opacus is installed.
+def require_opacus(package: str = "opacus") -> tuple[Any, Any]:
+    """Opacus, and its search for the least noise: an extra, which a centre needs for this comparison alone.
 
     Raises:
-        ConfigurationError: it is not.
+        ConfigurationError: it is not installed.
     """
-    if PrivacyEngine is None:
+    try:
+        return importlib.import_module(package), importlib.import_module(f"{package}.accountants.utils")
+    except ImportError as error:
         raise ConfigurationError(
             "central DP-SGD is measured with Opacus, which is not installed; pip install 'ldp-glow[bench]', or leave "
             "these rows out with --without dp-sgd"
-        )
+        ) from error
 
 
 def train_network(
@@ -84,12 +82,16 @@ def train_network(
         with warnings.catch_warnings():
             # Of a noise generator that a benchmark may have, and of hooks that Opacus itself registers.
             warnings.simplefilter("ignore")
-            model, optimiser, loader = PrivacyEngine().make_private(
-                module=model,
-                optimizer=optimiser,
-                data_loader=loader,
-                noise_multiplier=_noise_multiplier(epsilon, 1 / len(loader), recipe.epochs),
-                max_grad_norm=recipe.clip,
+            model, optimiser, loader = (
+                require_opacus()[0]
+                .PrivacyEngine()
+                .make_private(
+                    module=model,
+                    optimizer=optimiser,
+                    data_loader=loader,
+                    noise_multiplier=_noise_multiplier(epsilon, 1 / len(loader), recipe.epochs),
+                    max_grad_norm=recipe.clip,
+                )
             )
     else:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.epochs)
@@ -111,7 +113,7 @@ def train_network(
 @lru_cache(maxsize=64)
 def _noise_multiplier(epsilon: float, sample_rate: float, epochs: int) -> float:
     """The least noise for this epsilon and delta by Opacus' tightest accountant (privacy loss distributions)."""
-    found: float = get_noise_multiplier(
+    found: float = require_opacus()[1].get_noise_multiplier(
         target_epsilon=epsilon, target_delta=DELTA, sample_rate=sample_rate, epochs=epochs, accountant="prv"
     )
     return found
