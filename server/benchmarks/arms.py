@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,25 @@ from server.learning.train import TrainingSet, train
 
 Floats = NDArray[np.float64]
 Track = Literal["U", "V", "L"]
+STUDENT_SECONDS = 3.0
 Score = Callable[[Scene, Fraction | None], Floats]
 Alter = Callable[[Scene, TrainingSet], TrainingSet]
 """What becomes of the decoded records before they are learnt from: crafted ones among them, a cap on sites."""
+
+
+class Student(Protocol):
+    """A student on public X-rays without labels: post-processing of a direction, which costs no epsilon."""
+
+    def __call__(self, scene: Scene, view: str, direction: Floats, shares: Floats | None) -> Floats:
+        """Scores (T,) or (T, K) of the test X-rays.
+
+        Args:
+            scene: whose public pool and test X-rays are meant; hospital X-rays and all labels are out of bounds.
+            view: the numbers that the direction belongs to.
+            direction: (K-1, k), as `LinearClassifier.mean` has it.
+            shares: (K,) of the labels among the hospitals' records, where the release carries them.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +55,6 @@ class Arm:
         private: whether epsilon changes anything; where not, there is one row.
         repeats: independent releases, or trainings.
         seconds: what one repeat takes, roughly, for the time that is left.
-        only_cap: the one cap that it is meant for; None for every cap.
     """
 
     release: str
@@ -54,7 +69,6 @@ class Arm:
     private: bool = True
     repeats: int = 10
     seconds: float = 1.0
-    only_cap: int | None = None
     oriented: bool = True
 
 
@@ -104,8 +118,11 @@ class Wanted:
         return {"release": "joint", "mechanism": mechanism, "label_code": code, "glow": glow}
 
 
-def ours(wanted: Wanted, alter: Alter | None = None, **words: Any) -> Arm:
-    """An arm of one of our releases: the centre's own training on real records, without public labels."""
+def ours(wanted: Wanted, alter: Alter | None = None, student: Student | None = None, **words: Any) -> Arm:
+    """An arm of one of our releases: the centre's own training on real records, without public labels.
+
+    `alter` stands between records and training, a `student` behind it.
+    """
 
     def score(scene: Scene, epsilon: Fraction | None) -> Floats:
         if epsilon is None:
@@ -115,7 +132,11 @@ def ours(wanted: Wanted, alter: Alter | None = None, **words: Any) -> Arm:
         )
         if alter is not None:
             records = alter(scene, records)
-        return train(records).classifier.scores(scene.test(wanted.view))
+        trained = train(records)
+        if student is None:
+            return trained.classifier.scores(scene.test(wanted.view))
+        direction = np.array(trained.classifier.mean, dtype=np.float64)
+        return student(scene, wanted.view, direction, None if trained.moments is None else trained.moments.shares)
 
     codebook, named = wanted.kind == "codebook", wanted.words
     arm = Arm(
@@ -125,7 +146,8 @@ def ours(wanted: Wanted, alter: Alter | None = None, **words: Any) -> Arm:
         named["glow"],
         score,
         repeats=10 if codebook else 20,
-        seconds=1.2 if codebook else 0.2,
+        seconds=(0.5 if codebook else 0.1) + (0.0 if student is None else STUDENT_SECONDS),
+        student=student is not None,
     )
     return replace(arm, **words)
 

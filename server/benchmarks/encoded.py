@@ -34,7 +34,7 @@ class Encoded:
     Attributes:
         maps: (N, D), the log-scale map.
         latents: (N, size^2), all latents, the finest level first.
-        contrast: (N, D), the log-scale map of the same X-rays at 0.8 of their contrast.
+        contrast: (N, D), the log-scale map of the hospitals' X-rays at 0.8 of their contrast; the others as they are.
     """
 
     def __init__(self, archive: Archive, encoder: str, maps: Floats, latents: NDArray[np.float32], contrast: Floats):
@@ -95,10 +95,13 @@ def encode_archive(archive: Archive, encoder: Encoder, folder: Path, step: Step 
         for kind, parts in found.items():
             file = cache / f"{kind}-{done:03}.npy"
             if not file.exists():
-                images = archive.images[rows]
-                if kind == "contrast":
-                    images = np.where(hospital[rows, None, None], _dimmed(images), images)
-                write_array(file, _encode(encoder, kind, images))
+                images, theirs = archive.images[rows], hospital[rows]
+                if kind == "contrast":  # of the hospitals' X-rays alone; nobody asks for it of others
+                    values = found["maps"][-1].copy()
+                    values[theirs] = _encode(encoder, kind, _dimmed(images[theirs]))
+                else:
+                    values = _encode(encoder, kind, images)
+                write_array(file, values)
             parts.append(np.load(file, allow_pickle=False))
         step(done + 1, len(starts))
     maps, latents, contrast = (np.concatenate(found[kind]) for kind in found)
@@ -131,6 +134,8 @@ def refuse_crossing(archive: Archive, card: EncoderCard) -> None:
 
 
 def _encode(encoder: Encoder, kind: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    if not len(images):
+        return np.empty((0, encoder.card.shape.map_dimension), dtype=np.float32)
     prepared = torch.stack([encoder.prepare(image) for image in images])
     values = encoder.output("latents", prepared) if kind == "latents" else encoder.log_scale_map(prepared)
     return values.astype(np.float32)

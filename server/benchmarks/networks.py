@@ -169,7 +169,7 @@ def networks() -> list[Arm]:
             network_on_images(PLAIN, private=False),
             private=False,
             repeats=3,
-            seconds=30.0,
+            seconds=8.0,
         )
     ]
 
@@ -184,8 +184,8 @@ def central(maps: str = "map") -> list[Arm]:
             "none",
             "none: raw images",
             network_on_images(PRIVATE, private=True),
-            seconds=30.0,
-            only_cap=1,
+            repeats=5,
+            seconds=9.0,
         ),
-        Arm("classifier", mechanism, "none", maps, linear_on_features(PRIVATE_LINEAR, maps), seconds=4.0, only_cap=1),
+        Arm("classifier", mechanism, "none", maps, linear_on_features(PRIVATE_LINEAR, maps), seconds=3.0),
     ]

@@ -25,14 +25,15 @@ from server.learning.train import TrainingSet
 Floats = NDArray[np.float64]
 
 
-def poisoned(view: str, capped: bool) -> Alter:
-    """One of the ten sites, a tenth of the records, crafts them all; the centre caps site influence or does not."""
+def poisoned(view: str, crafting: bool, capped: bool) -> Alter:
+    """One of the ten sites, a tenth of the records, crafts them all or none; the centre caps site influence or not."""
 
     def alter(scene: Scene, records: TrainingSet) -> TrainingSet:
-        crafting = scene.sites == 0
+        theirs = scene.sites == 0 if crafting else np.zeros(len(scene.sites), dtype=np.bool_)
         release = records.campaign.release
         vectors = records.vectors.copy()
-        vectors[crafting] = crafted(release, -honest_direction(scene, release, view), int(crafting.sum()))
+        if crafting:
+            vectors[theirs] = crafted(release, -honest_direction(scene, release, view), int(theirs.sum()))
         changed = replace(records, vectors=vectors)
         return cap_influence(changed, scene.sites.astype(str)).training_set if capped else changed
 

@@ -122,6 +122,16 @@ def rare(share: float) -> Change:
     return change
 
 
+def balanced(found: Scene) -> Scene:
+    """Every label equally frequent: of the frequent ones some X-rays are left out."""
+    counts = np.bincount(found.labels, minlength=found.task.classes)
+    parts = [
+        found.generator.choice(np.flatnonzero(found.labels == label), size=int(counts.min()), replace=False)
+        for label in range(found.task.classes)
+    ]
+    return kept(found, np.sort(np.concatenate(parts)))
+
+
 def few(records: int) -> Change:
     """No more than so many records."""
 

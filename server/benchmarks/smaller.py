@@ -9,7 +9,7 @@ import numpy as np
 
 from server.benchmarks.tasks import Archive
 
-SIZES = {"public": 400, "validation": 150, "hospital": 600, "test": 300}
+SIZES = {"public": 300, "validation": 100, "hospital": 500, "test": 250}
 
 
 def smaller(archive: Archive) -> Archive:

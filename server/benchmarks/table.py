@@ -6,37 +6,50 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from server.benchmarks.arms import Arm, Wanted, ours
+from server.benchmarks.arms import Arm, Student, Wanted, ours
 from server.benchmarks.chosen import chosen
 from server.benchmarks.networks import central, networks
-from server.benchmarks.peers import everything, public_only
+from server.benchmarks.peers import everything, public_only, taught_by_nobody
 from server.benchmarks.poisoning import poisoned
-from server.benchmarks.scene import Change, few, inverted, permuted, rare, shifted, uneven
+from server.benchmarks.scene import Change, balanced, few, inverted, permuted, rare, shifted, uneven
 from server.benchmarks.tasks import Task
 
 EPSILONS = ("1/2", "1", "2", "4", "8", "16")
 QUICK_EPSILONS = ("1", "4")
 EDGE_EPSILONS = ("1", "2", "4")
 QUICK_REPEATS = 3
-PARTS = ("networks", "dp-sgd", "edges")
+_SLOW = 2.0
+"""Seconds a repeat, from which on a quick run is content with one."""
+PARTS = ("networks", "dp-sgd", "student", "edges")
 """What may be left out by name."""
 
+_EIGHT = Wanted("codebook", "map 8")
+_TWO = Wanted("codebook", "map 2")
 RELEASES = (
-    Wanted("codebook", "map 2"),
+    _TWO,
+    Wanted("laplace", "map 2"),
+    Wanted("latent", "map 2"),
+    _EIGHT,
     Wanted("codebook", "map 2", "simplex", "1/2"),
     Wanted("codebook", "map 2", "one_hot", "1/2"),
-    Wanted("codebook", "map 8"),
+    Wanted("codebook", "map 4"),
     Wanted("codebook", "map 8", "simplex", "1/2"),
     Wanted("codebook", "map 8", "one_hot", "1/2"),
-    Wanted("laplace", "map 2"),
     Wanted("laplace", "map 2", "one_hot", "1", "2"),
     Wanted("laplace", "map 8", radius="2"),
     Wanted("laplace", "map 8", "one_hot", "1", "3"),
-    Wanted("latent", "map 2"),
     Wanted("latent", "map 8", radius="2"),
 )
-STATISTICS = (Wanted("codebook", "statistics 2"), Wanted("codebook", "statistics 8"))
-EDGED = (Wanted("codebook", "map 2"), Wanted("codebook", "map 8"), Wanted("codebook", "map 8", "one_hot", "1/2"))
+STATISTICS = (
+    Wanted("codebook", "statistics 2"),
+    Wanted("codebook", "statistics 4"),
+    Wanted("codebook", "statistics 8"),
+)
+EDGED = (_TWO, _EIGHT, Wanted("codebook", "map 8", "one_hot", "1/2"))
+CONTROL = Wanted("laplace", "map 2", "one_hot", "1", "2")
+"""The release of the controls: its class means are told apart whatever the prevalence, and it is drawn quickly."""
+CONTROL_REPEATS = 60
+"""So many, since the direction of permuted labels is a matter of chance, and only its mean says that nothing leaks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,66 +75,116 @@ class Entry:
         return None if self.epsilon is None else self.epsilon / self.cap
 
 
-def entries(data: str, task: Task, cap: int, *, quick: bool = False, without: tuple[str, ...] = ()) -> list[Entry]:
-    """The table of one task and cap, in the order in which they are measured: cheap and telling rows first."""
-    epsilons = [Fraction(epsilon) for epsilon in (QUICK_EPSILONS if quick else EPSILONS)]
-    made = list(_main(data, task, cap, epsilons, without))
-    if "edges" not in without and cap == 1:
-        made += _edges(task, cap, [Fraction(e) for e in (QUICK_EPSILONS if quick else EDGE_EPSILONS)])
-    made = [entry for entry in made if entry.arm.only_cap in (None, cap)]
-    if quick:
-        made = [replace(e, arm=replace(e.arm, repeats=min(e.arm.repeats, QUICK_REPEATS))) for e in made]
-    return made
+@dataclass(frozen=True)
+class Extent:
+    """How much of the table a run measures, and the student behind the chosen release, where there is one."""
+
+    quick: bool = False
+    without: tuple[str, ...] = ()
+    student: Student | None = None
+
+    def has(self, part: str) -> bool:
+        """Whether a part that may be left out is wanted."""
+        return part not in self.without
+
+    def shown(self, epsilons: tuple[str, ...]) -> list[Fraction]:
+        """The epsilons per unit that are measured."""
+        return [Fraction(epsilon) for epsilon in (QUICK_EPSILONS if self.quick else epsilons)]
 
 
-def _main(data: str, task: Task, cap: int, epsilons: list[Fraction], without: tuple[str, ...]) -> Iterator[Entry]:
-    if cap == 1:
-        for arm in (*public_only(task.classes), *(a for a in everything(task.classes) if not a.private)):
-            yield Entry(arm, cap, None)
-        for view in ("map 2", "map 8", "statistics 2", "statistics 8"):
-            yield Entry(_without_noise(view), cap, None)
-        if "networks" not in without:
-            for arm in networks():
-                yield Entry(arm, cap, None)
-    for epsilon in epsilons:
-        wanted = chosen(data, task.name, epsilon / cap)
-        yield Entry(ours(wanted, chosen_by="chosen.toml"), cap, epsilon, forecast=wanted)
-    for wanted in (*RELEASES, *STATISTICS):
-        for epsilon in epsilons:
-            yield Entry(ours(wanted), cap, epsilon, forecast=wanted)
-    for arm in (a for a in everything(task.classes) if a.private):
-        for epsilon in epsilons:
-            yield Entry(arm, cap, epsilon)
-    if "dp-sgd" not in without:
-        for arm in central()[::-1]:
-            for epsilon in epsilons:
-                yield Entry(arm, cap, epsilon)
+def entries(data: str, task: Task, cap: int, extent: Extent) -> list[Entry]:
+    """The table of one task and cap, in the order in which they are measured: cheap and telling rows first.
+
+    A cap above 1 shows the releases of ours alone: peers take one record of a patient. With more than two labels the
+    peers are left out as well, and of the edges stay those that say something of more than two.
+    """
+    made = list(_without_epsilon(task, extent)) if cap == 1 else []
+    made += _ours(data, task, cap, extent)
+    if cap == 1 and task.classes == 2:
+        made += _peers(extent)
+        if extent.has("edges"):
+            made += [*_controls(extent), *_edges(extent), *_crafting(extent)]
+    if not extent.quick:
+        return made
+    return [replace(entry, arm=_sooner(entry.arm)) for entry in made]
 
 
-def _without_noise(view: str) -> Arm:
+def _sooner(arm: Arm) -> Arm:
+    most = arm.repeats if arm.repeats == CONTROL_REPEATS else 1 if arm.seconds > _SLOW else QUICK_REPEATS
+    return replace(arm, repeats=min(arm.repeats, most))
+
+
+def _without_epsilon(task: Task, extent: Extent) -> Iterator[Entry]:
+    arms = [*public_only(task.classes), *(arm for arm in everything(task.classes) if not arm.private)]
+    arms += [_clean(f"{kind} {k}") for kind in ("map", "statistics") for k in (2, 4, 8)]
+    if extent.has("networks"):
+        arms += networks()
+    if extent.student is not None and extent.has("student") and task.classes == 2:
+        arms += taught_by_nobody(extent.student)
+    for arm in arms:
+        yield Entry(arm, 1, None)
+
+
+def _clean(view: str) -> Arm:
     plain = ours(Wanted("codebook", view), private=False, repeats=1, seconds=0.1)
     return replace(plain, release="no noise", mechanism="none", label_code="none")
 
 
-def _edges(task: Task, cap: int, epsilons: list[Fraction]) -> Iterator[Entry]:
-    circumstances: list[tuple[str, Change]] = [
+def _ours(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
+    students = [None] if extent.student is None or not extent.has("student") else [None, extent.student]
+    for epsilon in extent.shown(EPSILONS):
+        wanted = chosen(data, task.name, epsilon / cap)
+        for student in students:
+            forecast = wanted if student is None else None
+            yield Entry(ours(wanted, student=student, chosen_by="chosen.toml"), cap, epsilon, forecast=forecast)
+    releases = (*RELEASES[:4], STATISTICS[0]) if extent.quick or cap > 1 else (*RELEASES, *STATISTICS)
+    for wanted in releases:
+        for epsilon in extent.shown(EPSILONS):
+            yield Entry(ours(wanted), cap, epsilon, forecast=wanted)
+
+
+def _peers(extent: Extent) -> Iterator[Entry]:
+    arms = [arm for arm in everything(2) if arm.private]
+    if extent.has("dp-sgd"):
+        arms += central()
+    for arm in arms:
+        for epsilon in extent.shown(EPSILONS):
+            yield Entry(arm, 1, epsilon)
+
+
+def _controls(extent: Extent) -> Iterator[Entry]:
+    epsilon = extent.shown(EPSILONS)[-1]
+    arm = ours(CONTROL, repeats=CONTROL_REPEATS)
+    yield Entry(arm, 1, epsilon, "labels inverted", (inverted,))
+    yield Entry(arm, 1, epsilon, "labels permuted", (permuted,))
+    # Without a constant a release says where the hospitals' mean lies as soon as labels are unequally frequent.
+    unequal, equal = "labels permuted, simplex", "labels permuted, simplex, equally frequent"
+    plain = ours(Wanted("laplace", "map 2"), repeats=CONTROL_REPEATS)
+    yield Entry(plain, 1, epsilon, unequal, (permuted,))
+    yield Entry(plain, 1, epsilon, equal, (balanced, permuted))
+
+
+def _edges(extent: Extent) -> Iterator[Entry]:
+    circumstances: tuple[tuple[str, Change], ...] = (
+        ("10 % prevalence", rare(0.1)),
         ("shifted 1 sd", shifted(1)),
         ("shifted 2 sd", shifted(2)),
+        ("uneven sites", uneven),
         ("300 records", few(300)),
         ("1,000 records", few(1000)),
-    ]
-    if task.classes == 2:
-        circumstances += [("10 % prevalence", rare(0.1)), ("uneven sites", uneven)]
+    )
+    epsilons = extent.shown(EDGE_EPSILONS)[-1:] if extent.quick else extent.shown(EDGE_EPSILONS)
     for name, change in circumstances:
-        for wanted in EDGED:
+        for wanted in EDGED[:1] if extent.quick else EDGED:
             for epsilon in epsilons:
-                yield Entry(ours(wanted), cap, epsilon, name, (change,))
-    if task.classes != 2:
-        return
-    for wanted in (Wanted("codebook", "map 2"), Wanted("codebook", "map 8"), Wanted("laplace", "map 2")):
-        for capped in (False, True):
-            name = f"one site of ten crafts its records, site influence {'capped' if capped else 'not capped'}"
-            for epsilon in epsilons:
-                yield Entry(ours(wanted, poisoned(wanted.view, capped)), cap, epsilon, name)
-    for name, change in (("labels inverted", inverted), ("labels permuted", permuted)):
-        yield Entry(ours(Wanted("codebook", "map 2")), cap, epsilons[-1], name, (change,))
+                yield Entry(ours(wanted), 1, epsilon, name, (change,))
+
+
+def _crafting(extent: Extent) -> Iterator[Entry]:
+    releases = (_TWO, _EIGHT, Wanted("laplace", "map 2"))
+    for wanted in releases[-1:] if extent.quick else releases:
+        for crafting, capped in ((True, False), (True, True), (False, True)):
+            who = "one site of ten crafts its records" if crafting else "no site crafts records"
+            name = f"{who}, site influence {'capped' if capped else 'not capped'}"
+            for epsilon in extent.shown(EDGE_EPSILONS):
+                yield Entry(ours(wanted, poisoned(wanted.view, crafting, capped)), 1, epsilon, name)

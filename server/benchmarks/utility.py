@@ -32,7 +32,7 @@ from server.benchmarks.provenance import code_digest, processor
 from server.benchmarks.resume import write_array, write_text
 from server.benchmarks.scene import scene
 from server.benchmarks.smaller import smaller
-from server.benchmarks.table import Entry, entries
+from server.benchmarks.table import Entry, Extent, entries
 from server.benchmarks.tasks import Archive, Task, read_archive
 
 FIELDS = (
@@ -90,7 +90,7 @@ class Bench:
 
     def table(self, task: Task, cap: int) -> list[Entry]:
         """The rows of a task at a cap."""
-        return entries(self.data, task, cap, quick=self.asked.quick, without=self.asked.without)
+        return entries(self.data, task, cap, Extent(self.asked.quick, self.asked.without))
 
     def jobs(self) -> Iterator[Job]:
         """Every row that is to be there in the end."""
