@@ -12,7 +12,7 @@ from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.noise import SystemSource
 from ldp_client.privacy.release_spec import ReleaseSpec
 from ldp_client.wire.campaign import Campaign
-from ldp_client.wire.record import codebook_seed, pack
+from ldp_client.wire.record import Contents, codebook_seed, pack, unpack
 from server.learning.train import TrainingSet
 
 Floats = NDArray[np.float64]
@@ -50,10 +50,18 @@ def released(asking: Asking, release: ReleaseSpec, outputs: Floats, labels: Labe
 
     Each record's codewords come from a fresh public seed, as if each call were a campaign of its own.
     """
+    return TrainingSet.from_payloads(asking.campaign(release), _payloads(release, outputs, labels))
+
+
+def records_of(release: ReleaseSpec, outputs: Floats, labels: Labels) -> list[Contents]:
+    """The same as they stand in the store, not decoded: what an attacker has."""
+    return [unpack(payload, release) for payload in _payloads(release, outputs, labels)]
+
+
+def _payloads(release: ReleaseSpec, outputs: Floats, labels: Labels) -> list[bytes]:
     run = os.urandom(16).hex()
     seeds = [codebook_seed("benchmark", run, at) for at in range(len(labels))]
-    payloads = pack(draw(release, prepare(release, outputs, labels), seeds, SystemSource()))
-    return TrainingSet.from_payloads(asking.campaign(release), payloads)
+    return pack(draw(release, prepare(release, outputs, labels), seeds, SystemSource()))
 
 
 def within_cap(groups: NDArray[np.str_], cap: int, generator: np.random.Generator) -> NDArray[np.int64]:

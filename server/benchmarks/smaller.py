@@ -29,6 +29,7 @@ def smaller(archive: Archive) -> Archive:
         groups=archive.groups[chosen],
         part=archive.part[chosen],
         pool=archive.pool[chosen],
+        patients=None if archive.patients is None else archive.patients[chosen],
         tasks=tuple(
             replace(
                 task,

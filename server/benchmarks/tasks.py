@@ -37,6 +37,7 @@ class Archive:
         digest: SHA-256 of the file (of both, where the public part comes from another).
         images: (N, H, W) uint8.
         groups: (N,) the unit of privacy, a patient's group or the image itself.
+        patients: (N,) whose X-ray it is, as far as the file says; None where it does not.
         part: (N,) public, validation, hospital or test.
         pool: (N,) the public X-rays that encoder and bottleneck may be fitted on, without labels.
     """
@@ -51,6 +52,7 @@ class Archive:
     part: NDArray[np.str_]
     pool: Bools
     tasks: tuple[Task, ...]
+    patients: NDArray[np.str_] | None = None
 
     def task(self, name: str) -> Task:
         """The task of that name.
@@ -161,6 +163,7 @@ def _with_patients(path: Path, public: Path | None) -> Archive:
         part=part,
         pool=np.isin(part, ["public", "validation"]),
         tasks=tuple(tasks),
+        patients=np.concatenate([data.patient_id for data in files]),
     )
 
 

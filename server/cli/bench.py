@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 
 from ldp_client.cli.console import say
 from ldp_client.errors import ConfigurationError
+from server.benchmarks import attack_report
 from server.benchmarks.table import PARTS
 from server.benchmarks.utility import Asked, measure
 
@@ -63,6 +64,24 @@ def utility(
     with Shown() as shown:
         file = measure(asked, shown.row, shown.encoding)
     say(f"wrote {file}, {file.with_suffix('.csv').name} and {file.with_suffix('.png').name}")
+
+
+@app.command()
+def attacks(
+    data: DataOption,
+    public: PublicOption = None,
+    encoder: EncoderOption = "",
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("build/attacks"),
+    quick: Annotated[bool, typer.Option("--quick", help="A part of the data, two epsilons, few attempts.")] = False,
+) -> None:
+    """Attack records: which patient, which label, what does the X-ray look like? Writes JSON, CSV and a figure.
+
+    Each attack stands beside its formal ceiling and beside the same attack on releases without noise. Ends with exit
+    code 6 if one passes its ceiling.
+    """
+    with Shown() as shown:
+        file = attack_report.measure(attack_report.Asked(data, public, encoder, out, quick), shown.row, shown.encoding)
+    say(f"wrote {file}, {file.with_suffix('.csv').name}, {file.with_suffix('.png').name}; no attack passed its ceiling")
 
 
 class Shown:
