@@ -56,7 +56,7 @@ class Effort:
     heavy: int = 200
 
 
-QUICK = Effort(attempts=300, times=2, pictures=60, pool=80, heavy=40)
+QUICK = Effort(attempts=300, times=2, pictures=40, pool=80, heavy=20)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,6 @@ def reconstruct(target: Target, view: str, release: ReleaseSpec, noised: bool = 
 
     Candidates are equally likely beforehand; who is not among them has no formal ceiling, and gets 1.
     """
-    images = target.encoded.archive.images.reshape(len(target.encoded.archive.images), -1).astype(np.float64) / 255
     weights = _weights(target, view, release, noised=noised)
     if noised:
         shares = np.exp(weights - weights.max(axis=(1, 2), keepdims=True)).sum(2)
@@ -119,15 +118,20 @@ def reconstruct(target: Target, view: str, release: ReleaseSpec, noised: bool = 
         bar = np.where(best.max(1) == 0, 0.0, np.sort(best, axis=1)[:, -min(_NEAREST, best.shape[1])])
         shares = (best >= bar[:, None]).astype(np.float64)
     shares /= shares.sum(1, keepdims=True)
-    pool = images[target.which[0]]
+    pool = _pixels(target.encoded, target.which[0])
     mean = pool.mean(0)
-    drawn, true = shares @ pool, images[target.true]
+    drawn, true = shares @ pool, _pixels(target.encoded, target.true)
     explained = 1 - float(((drawn - true) ** 2).sum() / ((mean - true) ** 2).sum())
-    spread = np.linalg.svd(pool - mean, compute_uv=False) ** 2
     ceiling = 1.0
     if noised and bool((target.which == target.true[:, None]).any(1).all()):
-        ceiling = min(1.0, math.sinh(float(release.loss) / 2) ** 2 * float(spread[0] / spread.sum()))
+        # The eigenvalues of the Gram matrix are those of the covariance, and it is the smaller of the two.
+        spread = np.linalg.eigvalsh((pool - mean) @ (pool - mean).T)
+        ceiling = min(1.0, math.sinh(float(release.loss) / 2) ** 2 * float(spread[-1] / spread.sum()))
     return Outcome(len(true), len(pool), explained, None, ceiling, 0.0)
+
+
+def _pixels(encoded: Encoded, rows: Rows) -> Floats:
+    return encoded.archive.images[rows].reshape(len(rows), -1).astype(np.float64) / 255
 
 
 def other_xrays_of_the_patient(encoded: Encoded, times: int, generator: np.random.Generator) -> Target | None:

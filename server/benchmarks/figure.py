@@ -65,10 +65,17 @@ def curves_png(rows: Iterable[Row]) -> bytes:
     places = list(dict.fromkeys((row["task"], row["cap"]) for row in usual))
     columns = min(2, len(places))
     lines = -(-len(places) // columns)
-    figure = Figure(figsize=(7.2 * columns, 5.4 * lines), dpi=130, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(7.2 * columns, 4.6 * lines + 1.4), dpi=130, facecolor="white", layout="constrained")
+    named: dict[str, Any] = {}
     for at, (task, cap) in enumerate(places):
         panel = [row for row in usual if row["task"] == task and row["cap"] in (cap, 1)]
-        _panel(figure.add_subplot(lines, columns, at + 1), panel, task, cap)
+        axes = figure.add_subplot(lines, columns, at + 1)
+        _panel(axes, panel, task, cap)
+        handles, words = axes.get_legend_handles_labels()
+        named |= dict(zip(words, handles, strict=True))
+    figure.legend(
+        list(named.values()), list(named), loc="outside lower center", ncols=2 * columns, fontsize=8, frameon=False
+    )
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_figure(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -96,7 +103,6 @@ def _panel(axes: Axes, rows: list[Row], task: str, cap: int) -> None:
     axes.tick_params(colors=MUTED, length=0)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.legend(fontsize=7.5, frameon=False, loc="lower right")
 
 
 def _per_unit(row: Row) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.privacy import codebook
+from ldp_client.privacy.clipping import integer_root
 from ldp_client.privacy.drawing import ClippedPair, prepare
 from ldp_client.privacy.release_spec import JointCodebookSpec, JointLaplaceSpec, ReleaseSpec
 from ldp_client.wire.record import Contents, IndexRecord, LabelledRecord
@@ -26,11 +27,16 @@ Rows = NDArray[np.int64]
 
 
 class Candidates:
-    """What the mechanism would be given for each of P X-rays and each label, in steps: (P, K, d)."""
+    """What the mechanism would be given for each of P X-rays and each label, in steps: (P, K, d).
+
+    Where the label is said apart the steps are the same for all of them: (P, 1, d).
+    """
 
     def __init__(self, release: ReleaseSpec, outputs: Floats) -> None:
         self.release = release
-        self.steps = np.stack([_given(release, outputs, label) for label in range(release.classes)], axis=1)
+        self.apart = not isinstance(release, JointCodebookSpec | JointLaplaceSpec)
+        labels = range(1 if self.apart else release.classes)
+        self.steps = np.stack([_given(release, outputs, label) for label in labels], axis=1)
 
     def log_likelihoods(self, records: Sequence[Contents], which: Rows) -> Floats:
         """Of the candidates `which` (N, C) of each record, with each label. Shape (N, C, K)."""
@@ -43,23 +49,23 @@ class Candidates:
         from every other.
         """
         found = np.empty((*which.shape, self.release.classes))
-        apart = not isinstance(self.release, JointCodebookSpec | JointLaplaceSpec)
         for at, (row, label, rows) in enumerate(zip(true, labels, which, strict=True)):
-            found[at] = -np.abs(self.steps[rows] - self.steps[row, label]).sum(-1)
-            if apart:
+            found[at] = -np.abs(self.steps[rows] - self.steps[row, 0 if self.apart else label]).sum(-1)
+            if self.apart:
                 found[at] -= np.arange(self.release.classes) != label
         return found
 
     def _one(self, record: Contents, steps: NDArray[np.int64]) -> Floats:
         release = self.release
         if isinstance(record, IndexRecord) and isinstance(release, JointCodebookSpec):
-            words = codebook.codewords(release.codebook, record.seed).astype(np.float64)  # (M, d)
-            words /= np.linalg.norm(words, axis=1, keepdims=True)
+            drawn = codebook.codewords(release.codebook, record.seed).astype(np.int64)  # (M, d)
+            # By the mechanism's own lengths, whole numbers: at large epsilon a rounding decides who is nearest.
+            words = drawn / integer_root((drawn**2).sum(1))[:, None]
             scores = words @ steps.reshape(-1, words.shape[1]).T.astype(np.float64)  # (M, C K)
             near = (scores > scores[record.index]).sum(0) < release.codebook.subset
             return np.where(near, float(release.loss), 0.0).reshape(steps.shape[:2])
         if isinstance(record, LabelledRecord) and not isinstance(release, JointCodebookSpec | JointLaplaceSpec):
-            distance = np.abs(record.steps - steps[:, :1]).sum(-1)  # the same for every label
+            distance = np.abs(record.steps - steps).sum(-1)  # (C, 1): the same for every label
             said = np.where(np.arange(release.classes) == record.label, float(release.label.loss), 0.0)
             found: Floats = said - distance / float(release.laplace.scale)
             return found

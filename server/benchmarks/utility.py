@@ -54,6 +54,8 @@ class Asked:
     quick: bool
     without: tuple[str, ...]
     jobs: int
+    tasks: tuple[str, ...] = ()
+    """Only these; all where none is named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,8 @@ class Bench:
         archive = read_archive(asked.data, asked.public)
         self.archive: Archive = smaller(archive) if asked.quick else archive
         self.data = archive.name
+        self.tasks = tuple(self.archive.task(name) for name in asked.tasks) or self.archive.tasks
+        self._tables: dict[tuple[str, int], list[Entry]] = {}
         bundle = asked.encoder or SHIPPED_FOR.get(self.data, OTHERWISE)
         encoder = open_bundle(bundle, Path())
         self.encoded: Encoded = encode_archive(self.archive, encoder, asked.out / "resume", step)
@@ -90,13 +94,16 @@ class Bench:
 
     def table(self, task: Task, cap: int) -> list[Entry]:
         """The rows of a task at a cap."""
-        return entries(self.data, task, cap, Extent(self.asked.quick, self.asked.without))
+        key = (task.name, cap)
+        if key not in self._tables:
+            self._tables[key] = entries(self.data, task, cap, Extent(self.asked.quick, self.asked.without))
+        return self._tables[key]
 
     def jobs(self) -> Iterator[Job]:
         """Every row that is to be there in the end."""
         folder = self.asked.out / "resume" / f"rows-{self.key}"
         folder.mkdir(parents=True, exist_ok=True)
-        for task in self.archive.tasks:
+        for task in self.tasks:
             for cap in self.caps():
                 for place, entry in enumerate(self.table(task, cap)):
                     name = hashlib.sha256(json.dumps(self.words(task, entry)).encode()).hexdigest()[:24]

@@ -46,6 +46,7 @@ def utility(
         "build/utility"
     ),
     cap: Annotated[list[int], typer.Option(help="Records per patient; may be given more than once.")] = [1, 2],  # noqa: B006
+    task: Annotated[list[str], typer.Option(help="Only this finding; may be given more than once.")] = [],  # noqa: B006
     without: Annotated[list[str], typer.Option(help=f"Leave rows out: {', '.join(PARTS)}.")] = [],  # noqa: B006
     jobs: JobsOption = 2,
     quick: Annotated[bool, typer.Option("--quick", help="A part of the data, two epsilons, three repeats.")] = False,
@@ -60,7 +61,8 @@ def utility(
             f"asked to leave out {', '.join(unknown) or 'nothing'}, for {jobs} processes and the caps {cap}; "
             f"give any of {', '.join(PARTS)}, at least 1 process and caps from 1 on"
         )
-    asked = Asked(data, public, encoder, out, tuple(sorted(set(cap))), quick, tuple(sorted(set(without))), jobs)
+    parts = tuple(sorted(set(without)))
+    asked = Asked(data, public, encoder, out, tuple(sorted(set(cap))), quick, parts, jobs, tuple(dict.fromkeys(task)))
     with Shown() as shown:
         file = measure(asked, shown.row, shown.encoding)
     say(f"wrote {file}, {file.with_suffix('.csv').name} and {file.with_suffix('.png').name}")
