@@ -56,7 +56,7 @@ class Effort:
     heavy: int = 200
 
 
-QUICK = Effort(attempts=300, times=2, pictures=40, pool=80, heavy=20)
+QUICK = Effort(attempts=150, times=2, pictures=30, pool=60, heavy=20)
 
 
 @dataclass(frozen=True)

@@ -44,17 +44,17 @@ def test_likelihood_ratios_reach_epsilon_and_never_pass_it(normal: Encoded, want
 
 def test_a_codebooks_likelihood_is_how_often_each_record_comes(normal: Encoded) -> None:
     release = JOINT[0].spec(Fraction(2), 2)
-    outputs, label = np.repeat(normal.view("map 2")[:1], 3000, axis=0), np.ones(3000, dtype=np.int64)
+    outputs, label = np.repeat(normal.view("map 2")[:1], 800, axis=0), np.ones(800, dtype=np.int64)
     found = Candidates(release, outputs[:1]).log_likelihoods(
-        records_of(release, outputs, label), np.zeros((3000, 1), dtype=np.int64)
+        records_of(release, outputs, label), np.zeros((800, 1), dtype=np.int64)
     )
     said = (found[:, 0, 1] > 0).mean()  # the record's codeword lies near the truth
     subset, codewords = release.codebook.subset, release.codebook.codewords  # type: ignore[union-attr]
     expected = subset * math.exp(2) / (subset * math.exp(2) + codewords - subset)
-    assert abs(said - expected) < 6 * math.sqrt(expected * (1 - expected) / 3000)
+    assert abs(said - expected) < 6 * math.sqrt(expected * (1 - expected) / 800)
 
 
-def target(encoded: Encoded, kind: str, attempts: int = 400) -> attacks.Target:
+def target(encoded: Encoded, kind: str, attempts: int = 200) -> attacks.Target:
     generator = np.random.default_rng(6)
     if kind == "label":
         return attacks.held_xray(encoded, 2, attempts, generator)
@@ -84,7 +84,7 @@ def test_a_release_that_costs_more_than_it_says_is_caught(normal: Encoded, monke
         return records_of(broken, outputs, labels)
 
     monkeypatch.setattr(attacks, "records_of", drawn_at_four)
-    assert not attacks.infer_label(target(normal, "label", 2000), "map 2", honest).holds
+    assert not attacks.infer_label(target(normal, "label", 800), "map 2", honest).holds
 
 
 def test_a_picture_is_drawn_of_what_is_in_the_pool_and_its_ceiling_is_enumerated(normal: Encoded) -> None:

@@ -34,21 +34,23 @@ def areas(encoded: Encoded, arm_of: Wanted, repeats: int, *changes: Change, epsi
     return np.array([area(arm.score(one, Fraction(epsilon)), labels) for one in scenes])
 
 
-@pytest.mark.parametrize("wanted", [LAPLACE, CODEBOOK, CONTROL], ids=["laplace", "codebook", "one_hot"])
+@pytest.mark.parametrize("wanted", [LAPLACE, CODEBOOK], ids=["laplace", "codebook"])
 def test_inverted_labels_turn_the_classifier_around(normal: Encoded, wanted: Wanted) -> None:
     assert areas(normal, wanted, 2).min() > 0.9
     assert areas(normal, wanted, 2, inverted).max() < 0.2
 
 
 def test_permuted_labels_teach_nothing(normal: Encoded) -> None:
-    found = areas(normal, CONTROL, CONTROL_REPEATS, permuted)
+    found = areas(normal, CONTROL, CONTROL_REPEATS, permuted, epsilon=16)
+    assert found.std() < 0.25  # so 0.1 is four standard errors of the mean of 100, and more
     assert abs(found.mean() - 0.5) < 0.1
     # The broken twin: were the labels not permuted, this would be far from one half.
-    assert abs(areas(normal, CONTROL, 3).mean() - 0.5) > 0.3
+    assert abs(areas(normal, CONTROL, 3, epsilon=16).mean() - 0.5) > 0.3
 
 
 def test_without_a_constant_permuted_labels_teach_nothing_where_they_are_equally_frequent(normal: Encoded) -> None:
-    assert abs(areas(normal, LAPLACE, CONTROL_REPEATS, balanced, permuted).mean() - 0.5) < 0.1
+    eight = Wanted("laplace", "map 8", radius="2")
+    assert abs(areas(normal, eight, CONTROL_REPEATS, balanced, permuted).mean() - 0.5) < 0.1
 
 
 def test_a_smaller_epsilon_costs_area(normal: Encoded) -> None:
@@ -158,17 +160,17 @@ def test_circumstances_are_what_their_names_say(normal: Encoded) -> None:
     assert (sites.dimmed == (sites.sites == 2)).all()
 
 
-@pytest.mark.parametrize("wanted", [LAPLACE, CODEBOOK], ids=["laplace", "codebook"])
-def test_crafted_records_pass_intake_and_a_cap_on_sites_bears_them(normal: Encoded, wanted: Wanted) -> None:
+@pytest.mark.parametrize(("wanted", "epsilon"), [(LAPLACE, 1), (CODEBOOK, Fraction(1, 2))], ids=["laplace", "codebook"])
+def test_a_cap_on_sites_bears_crafted_records(normal: Encoded, wanted: Wanted, epsilon: int | Fraction) -> None:
     task = normal.archive.tasks[0]
     labels = task.labels[normal.archive.part == "test"]
     found = {}
     for crafting, capped in ((True, False), (True, True), (False, True)):
         arm = ours(wanted, poisoned(wanted.view, crafting, capped))
-        scenes = (scene(normal, task, 1, repeat) for repeat in range(4))
-        found[crafting, capped] = np.mean([area(arm.score(one, Fraction(1, 4)), labels) for one in scenes])
-    assert found[True, True] > found[True, False] + 0.05
-    assert found[False, True] > 0.75
+        scenes = (scene(normal, task, 1, repeat) for repeat in range(6))
+        found[crafting, capped] = np.mean([area(arm.score(one, Fraction(epsilon)), labels) for one in scenes])
+    assert found[True, True] > found[True, False] + 0.15
+    assert found[False, True] > 0.8
 
 
 def test_a_crafted_laplace_record_lies_as_far_out_as_intake_lets_through(normal: Encoded) -> None:
