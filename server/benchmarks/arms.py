@@ -49,8 +49,8 @@ class Arm:
     """What is released, how, and what is learnt from it.
 
     Attributes:
-        glow: which of the encoder's numbers are used: `map 8` the first eight principal coordinates of the log-scale
-            map, `map` all of it, `latents`, or none.
+        glow: which of the encoder's numbers are used: `bottleneck 4` the first four of its own coordinates, `map 8` the
+            first eight principal ones of the log-scale map, `map` all of it, `latents`, or none.
         score: scene and epsilon per record to scores (T,) or (T, K) of the test X-rays.
         private: whether epsilon changes anything; where not, there is one row.
         repeats: independent releases, or trainings.
@@ -105,7 +105,7 @@ class Wanted:
     @property
     def words(self) -> dict[str, str]:
         """What rows say of it."""
-        glow = self.view if self.view.startswith("map") else f"none: {self.view}"
+        glow = self.view if self.view.startswith(("bottleneck", "map")) else f"none: {self.view}"
         code = self.label_code + (f", constant {self.constant}" if self.constant else "")
         if self.kind == "latent":
             return {

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ldp_client.errors import EncoderError, ParameterError
-from ldp_client.flow.bottleneck import fit_whitened_pca
+from ldp_client.flow.bottleneck import Bottleneck, fit_whitened_pca
 from ldp_client.flow.encoder import Encoder, EncoderCard
 from server.benchmarks.local_statistics import local_statistics
 from server.benchmarks.resume import write_array
@@ -35,10 +35,20 @@ class Encoded:
         maps: (N, D), the log-scale map.
         latents: (N, size^2), all latents, the finest level first.
         contrast: (N, D), the log-scale map of the hospitals' X-rays at 0.8 of their contrast; the others as they are.
+        bottleneck: the encoder's own.
     """
 
-    def __init__(self, archive: Archive, encoder: str, maps: Floats, latents: NDArray[np.float32], contrast: Floats):
-        self.archive, self.encoder = archive, encoder
+    def __init__(
+        self,
+        archive: Archive,
+        encoder: str,
+        bottleneck: Bottleneck,
+        *,
+        maps: Floats,
+        latents: NDArray[np.float32],
+        contrast: Floats,
+    ) -> None:
+        self.archive, self.encoder, self.bottleneck = archive, encoder, bottleneck
         self.maps, self.latents, self.contrast = maps, latents, contrast
         self._views: dict[str, Floats] = {}
 
@@ -50,32 +60,47 @@ class Encoded:
     def view(self, name: str) -> Floats:
         """The numbers that a release takes of each X-ray, (N, k).
 
-        `map K` and `statistics K`: the first K whitened principal components, fitted on the public pool without labels
-        (`flow.bottleneck`); `map` and `statistics`: all numbers, each of mean 0 and variance 1 over the pool; `latents`
-        and `pixels`: all of them, pixels from -1 (black) to 1; `dim K`: `map K` of the X-rays at 0.8 of their contrast.
+        `bottleneck K`: the first K coordinates of the encoder's own bottleneck. `map K` and `statistics K`: the first K
+        whitened principal components, fitted on the public pool without labels (`flow.bottleneck`). `map` and
+        `statistics`: all numbers, each of mean 0 and variance 1 over the pool. `latents` and `pixels`: all of them,
+        pixels from -1 (black) to 1. `dim bottleneck K`, `dim map K`: of the X-rays at 0.8 of their contrast.
+
+        Raises:
+            ParameterError: there is no such view, or it has fewer coordinates.
         """
         if name not in self._views:
             self._views[name] = self._make(name)
         return self._views[name]
 
     def _make(self, name: str) -> Floats:
-        kind, _, number = name.partition(" ")
-        if kind == "latents":
+        if name == "latents":
             return self.latents.astype(np.float64)
-        if kind == "pixels":
+        if name == "pixels":
             return self.archive.images.reshape(len(self.archive.images), -1) / 127.5 - 1
-        if kind not in ("map", "statistics", "dim"):
-            raise ParameterError(f"there is no view {name!r}; asked for map, dim, statistics, latents or pixels")
-        whole = self.statistics if kind == "statistics" else self.maps
-        pool = whole[self.archive.pool]
-        if not number:
+        if name in ("map", "statistics"):
+            whole = self.maps if name == "map" else self.statistics
+            pool = whole[self.archive.pool]
             spread = pool.std(0)
             standard: Floats = (whole - pool.mean(0)) / np.where(spread > 0, spread, 1)
             return standard
-        if kind == "statistics":  # brought to one scale first: a grey level and the log of an energy have no common one
-            whole, pool = self.view("statistics"), self.view("statistics")[self.archive.pool]
-        bottleneck = fit_whitened_pca(pool, int(number))
-        return bottleneck(self.contrast if kind == "dim" else whole)
+        kind, _, number = name.removeprefix("dim ").partition(" ")
+        if kind not in ("bottleneck", "map", "statistics") or not number.isdecimal():
+            raise ParameterError(
+                f"there is no view {name!r}; asked for bottleneck, map or statistics, latents or pixels"
+            )
+        if kind == "statistics":
+            # Brought to one scale first: a grey level and the log of an energy have no common one.
+            whole = self.view("statistics")
+            return fit_whitened_pca(whole[self.archive.pool], int(number))(whole)
+        maps = self.contrast if name.startswith("dim ") else self.maps
+        if kind == "map":
+            return fit_whitened_pca(self.maps[self.archive.pool], int(number))(maps)
+        if int(number) > self.bottleneck.dimension:
+            raise ParameterError(
+                f"asked for {number} coordinates of a bottleneck that has {self.bottleneck.dimension}; use an encoder "
+                "with more, or a view of its map"
+            )
+        return self.bottleneck(maps)[:, : int(number)]
 
 
 def encode_archive(archive: Archive, encoder: Encoder, folder: Path, step: Step = lambda done, of: None) -> Encoded:
@@ -105,7 +130,14 @@ def encode_archive(archive: Archive, encoder: Encoder, folder: Path, step: Step 
             parts.append(np.load(file, allow_pickle=False))
         step(done + 1, len(starts))
     maps, latents, contrast = (np.concatenate(found[kind]) for kind in found)
-    return Encoded(archive, encoder.digest, maps.astype(np.float64), latents, contrast.astype(np.float64))
+    return Encoded(
+        archive,
+        encoder.digest,
+        encoder.bottleneck,
+        maps=maps.astype(np.float64),
+        latents=latents,
+        contrast=contrast.astype(np.float64),
+    )
 
 
 def refuse_crossing(archive: Archive, card: EncoderCard) -> None:

@@ -83,7 +83,7 @@ def _peers(one: Measured, usual: list[Measured]) -> list[tuple[str, Measured]]:
         if row["release"] in ("dp_glow", "pixels", "classifier") and row["cap"] in (one.row["cap"], 1):
             found.append((f"{row['release']}, {row['mechanism']}, {row['glow']}", peer))
         same = all(row[key] == one.row[key] for key in ("mechanism", "label_code", "cap"))
-        if same and row["glow"] == one.row["glow"].replace("map", "none: statistics"):
+        if same and row["glow"] == f"none: statistics {one.row['glow'].rpartition(' ')[2]}":
             found.append((f"the same release of {row['glow']}", peer))
     return found
 

@@ -52,9 +52,8 @@ class Scene:
     def hospital(self, view: str) -> Floats:
         """What the encoder says of the released X-rays, (n, k)."""
         outputs = self.encoded.view(view)[self.rows]
-        kind, _, number = view.partition(" ")
-        if kind == "map" and number and self.dimmed.any():
-            outputs = np.where(self.dimmed[:, None], self.encoded.view(f"dim {number}")[self.rows], outputs)
+        if view.startswith(("bottleneck ", "map ")) and self.dimmed.any():
+            outputs = np.where(self.dimmed[:, None], self.encoded.view(f"dim {view}")[self.rows], outputs)
         if self.shift:
             # Another direction each time: how well a shift is borne depends on where it points.
             direction = self.generator.normal(size=outputs.shape[1])

@@ -23,6 +23,7 @@ _SLOW = 2.0
 PARTS = ("networks", "dp-sgd", "student", "edges")
 """What may be left out by name."""
 
+_COUNTS = (2, 4, 8)
 _EIGHT = Wanted("codebook", "map 8")
 _TWO = Wanted("codebook", "map 2")
 RELEASES = (
@@ -77,10 +78,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of the table a run measures, and the student behind the chosen release, where there is one."""
+    """How much of the table a run measures.
+
+    Attributes:
+        dimension: coordinates of the encoder's own bottleneck.
+        student: what stands behind the chosen release, where there is one.
+    """
 
     quick: bool = False
     without: tuple[str, ...] = ()
+    dimension: int = 0
     student: Student | None = None
 
     def has(self, part: str) -> bool:
@@ -116,13 +123,18 @@ def _sooner(arm: Arm) -> Arm:
 
 def _without_epsilon(task: Task, extent: Extent) -> Iterator[Entry]:
     arms = [*public_only(task.classes), *(arm for arm in everything(task.classes) if not arm.private)]
-    arms += [_clean(f"{kind} {k}") for kind in ("map", "statistics") for k in (2, 4, 8)]
+    arms += [_clean(f"{kind} {k}") for kind in ("map", "statistics") for k in _COUNTS]
+    arms += [_clean(wanted.view) for wanted in _own(extent)]
     if extent.has("networks"):
         arms += networks()
     if extent.student is not None and extent.has("student") and task.classes == 2:
         arms += taught_by_nobody(extent.student)
     for arm in arms:
         yield Entry(arm, 1, None)
+
+
+def _own(extent: Extent) -> list[Wanted]:
+    return [Wanted("codebook", f"bottleneck {k}") for k in _COUNTS if k <= extent.dimension]
 
 
 def _clean(view: str) -> Arm:
@@ -138,7 +150,7 @@ def _ours(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
             forecast = wanted if student is None else None
             yield Entry(ours(wanted, student=student, chosen_by="chosen.toml"), cap, epsilon, forecast=forecast)
     releases = (*RELEASES[:4], STATISTICS[0]) if extent.quick or cap > 1 else (*RELEASES, *STATISTICS)
-    for wanted in releases:
+    for wanted in (*_own(extent), *releases):
         for epsilon in extent.shown(EPSILONS):
             yield Entry(ours(wanted), cap, epsilon, forecast=wanted)
 

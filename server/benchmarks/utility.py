@@ -96,7 +96,8 @@ class Bench:
         """The rows of a task at a cap."""
         key = (task.name, cap)
         if key not in self._tables:
-            self._tables[key] = entries(self.data, task, cap, Extent(self.asked.quick, self.asked.without))
+            extent = Extent(self.asked.quick, self.asked.without, self.encoded.bottleneck.dimension)
+            self._tables[key] = entries(self.data, task, cap, extent)
         return self._tables[key]
 
     def jobs(self) -> Iterator[Job]:

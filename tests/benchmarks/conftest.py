@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ldp_client.flow.bottleneck import WHITENED_PCA, Bottleneck
+from ldp_client.flow.bottleneck import WHITENED_PCA, Bottleneck, fit_whitened_pca
 from ldp_client.flow.encoder import Encoder, EncoderCard
 from ldp_client.flow.glow import Glow, Shape
 from ldp_client.imaging.phantoms import phantoms
@@ -116,4 +116,5 @@ def normal() -> Encoded:
         (Task("pneumonia", ("normal", "pneumonia"), labels),),
     )
     latents = generator.normal(size=(len(part), 64)).astype(np.float32)
-    return Encoded(archive, "e" * 64, maps, latents, maps)
+    bottleneck = fit_whitened_pca(maps[archive.pool], 2)
+    return Encoded(archive, "e" * 64, bottleneck, maps=maps, latents=latents, contrast=maps)

@@ -212,3 +212,6 @@ def test_what_has_no_form_without_noise_and_no_such_view_is_said(normal: Encoded
         noise_of(None)
     with pytest.raises(ParameterError, match="there is no view 'levels 2'"):
         first_component("levels 2")(scene(normal, normal.archive.tasks[0], 1, 0), None)
+    np.testing.assert_allclose(normal.view("bottleneck 1"), normal.view("map 2")[:, :1])
+    with pytest.raises(ParameterError, match="asked for 3 coordinates of a bottleneck that has 2"):
+        normal.view("bottleneck 3")

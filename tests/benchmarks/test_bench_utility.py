@@ -15,11 +15,9 @@ from typer.testing import CliRunner
 
 from ldp_client.errors import ConfigurationError, EncoderError
 from ldp_client.flow.encoder import Encoder
-from server.benchmarks.area import area
 from server.benchmarks.chosen import chosen
-from server.benchmarks.encoded import Encoded, refuse_crossing
-from server.benchmarks.networks import Recipe, linear_on_features, require_opacus
-from server.benchmarks.scene import scene
+from server.benchmarks.encoded import refuse_crossing
+from server.benchmarks.networks import require_opacus
 from server.benchmarks.smaller import smaller
 from server.benchmarks.tasks import Archive, read_archive
 from server.benchmarks.utility import FIELDS
@@ -134,12 +132,6 @@ def test_what_cannot_be_measured_is_refused_with_the_way_out(file: Path, bundle:
 def test_without_opacus_the_rows_can_be_left_out() -> None:
     with pytest.raises(ConfigurationError, match="--without dp-sgd"):
         require_opacus("opacus_that_is_not_there")
-
-
-def test_dp_sgd_learns_at_a_large_epsilon(normal: Encoded) -> None:
-    found = scene(normal, normal.archive.tasks[0], 1, 0)
-    score = linear_on_features(Recipe(epochs=3, batch=60, rate=0.05), "map")
-    assert area(score(found, Fraction(2)), found.labels_of("test")) > 0.85
 
 
 def test_x_rays_that_the_encoder_may_have_seen_are_refused(archive: Archive, bundle: Path) -> None:
