@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from ldp_client.errors import BudgetExceededError, ParameterError, PolicyRefusedError, QuarantinedError
+from ldp_client.evaluation_set import releasable
 from ldp_client.flow.encoder import Encoder
 from ldp_client.imaging.dataset import DataSet, Item
 from ldp_client.ledger.store import ChargeRequest, OpenCharge, SiteLedger
@@ -85,9 +86,11 @@ def release(
             f"{len(campaign.label_names)} labels; encoder and data set have {given} and "
             f"{len(data_set.label_names)}, or other labels. Ask the centre for a campaign that fits its encoder"
         )
-    budget = ledger.standing_approval(campaign, today().isoformat()).policy.lifetime_budget
+    policy = ledger.standing_approval(campaign, today().isoformat()).policy
     paid = _resumable(campaign, data_set, ledger)
-    work = _work_list(campaign, data_set, ledger, paid, budget, source, late_batch)
+    # Whoever is held out for evaluations is never released: a classifier is not judged on what taught it.
+    held_in = releasable(data_set, policy, ledger)
+    work = _work_list(campaign, held_in, ledger, paid, policy.lifetime_budget, source, late_batch)
     queue = iter(work.items)
     sealed = refused = 0
 
