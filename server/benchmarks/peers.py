@@ -22,6 +22,7 @@ from server.benchmarks.scene import Scene
 PENALTY = 0.01
 """Inverse strength of the L2 penalty of every logistic regression on standardised numbers."""
 COMPONENTS = 8
+STARTS = 4
 BOX = "3"
 
 
@@ -188,18 +189,19 @@ def public_only(classes: int) -> list[Arm]:
     return rows
 
 
-def taught_by_nobody(student: Student) -> list[Arm]:
-    """What the student makes of public structure alone: from the first component, and from the wrong starts after it.
+def taught_by_nobody(student: Student, coordinates: int) -> list[Arm]:
+    """What the student makes of public structure alone: from the first coordinate, and from wrong starts after it.
 
     The first says how much of a student's area the hospitals' records bring (orientation and prevalence, or more); the
     others that a student does not find a finding that nobody pointed to. The better sign is quoted of all.
     """
+    taken = min(STARTS, coordinates)
 
     def starting(axis: int) -> Score:
         def score(scene: Scene, epsilon: Fraction | None) -> Floats:
-            direction = np.zeros((1, COMPONENTS))
+            direction = np.zeros((1, taken))
             direction[0, axis] = 1.0
-            return student(scene, f"map {COMPONENTS}", direction, None)
+            return student(scene, f"bottleneck {taken}", direction, None)
 
         return score
 
@@ -208,7 +210,7 @@ def taught_by_nobody(student: Student) -> list[Arm]:
             "public only",
             "none",
             "none",
-            glow=f"map {COMPONENTS}, component {axis + 1}",
+            glow=f"bottleneck {taken}, started from coordinate {axis + 1}",
             score=starting(axis),
             student=True,
             repeats=1,
@@ -217,7 +219,7 @@ def taught_by_nobody(student: Student) -> list[Arm]:
             oriented=False,
             private=False,
         )
-        for axis in (0, 1, 2, 3)
+        for axis in range(taken)
     ]
 
 
