@@ -136,12 +136,12 @@ def chosen_on_validation(views: tuple[str, ...]) -> Score:
     return score
 
 
-def public_only(classes: int) -> list[Arm]:
+def public_only(classes: int, coordinates: int) -> list[Arm]:
     """What nobody needs a hospital for, by track. Components have no meaning for more than two labels."""
     rows = []
-    components = (f"map {COMPONENTS}", f"statistics {COMPONENTS}")
+    components = (f"map {COMPONENTS}", f"statistics {COMPONENTS}", f"bottleneck {coordinates}")
     if classes == 2:
-        for view in ("map 2", "statistics 2"):
+        for view in ("map 2", "statistics 2", f"bottleneck {coordinates}"):
             rows.append(
                 Arm(
                     "public only",
@@ -161,7 +161,7 @@ def public_only(classes: int) -> list[Arm]:
                 "public only",
                 "none",
                 "none",
-                glow=f"one component of {COMPONENTS} of the map and {COMPONENTS} of local statistics",
+                glow=f"one of {COMPONENTS} of the map, {COMPONENTS} of local statistics, {coordinates} coordinates",
                 score=chosen_on_validation(components),
                 track="V",
                 repeats=1,
@@ -224,7 +224,7 @@ def taught_by_nobody(student: Student, coordinates: int) -> list[Arm]:
 
 
 def _glow(view: str) -> str:
-    return view if view.startswith("map") else f"none: {view}"
+    return view if view.startswith(("map", "bottleneck")) else f"none: {view}"
 
 
 def everything(classes: int) -> list[Arm]:

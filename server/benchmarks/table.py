@@ -122,7 +122,10 @@ def _sooner(arm: Arm) -> Arm:
 
 
 def _without_epsilon(task: Task, extent: Extent) -> Iterator[Entry]:
-    arms = [*public_only(task.classes), *(arm for arm in everything(task.classes) if not arm.private)]
+    arms = [
+        *public_only(task.classes, max(1, extent.dimension)),
+        *(arm for arm in everything(task.classes) if not arm.private),
+    ]
     arms += [_clean(f"{kind} {k}") for kind in ("map", "statistics") for k in _COUNTS]
     arms += [_clean(wanted.view) for wanted in _own(extent)]
     if extent.has("networks"):
