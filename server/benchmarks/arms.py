@@ -20,7 +20,6 @@ from ldp_client.privacy.release_spec import (
 from server.benchmarks.released import released
 from server.benchmarks.scene import Scene
 from server.learning.student import steady_shares
-from server.learning.student import steady_shares
 from server.learning.train import TrainingSet, train
 
 Floats = NDArray[np.float64]
