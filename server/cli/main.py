@@ -24,6 +24,7 @@ class _Nouns(LazyGroup):
         "evaluate": "Ask sites how well a classifier does on their held-out X-rays, and report it.",
         "encoder": "Train a public encoder, show its card.",
         "dataset": "Fetch public data sets.",
+        "bench": "Measure what a release is worth, and what it gives away.",
     }
 
 

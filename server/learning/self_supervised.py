@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,6 +77,7 @@ class Teacher(nn.Module):
 
     def __init__(self, side: int, recipe: TeacherRecipe) -> None:
         super().__init__()
+        self.side, self.recipe, self.command = side, recipe, ""
         stride = 1 if side <= _FULL_SIDE else 2
         widths = recipe.widths
         layers = [_convolution(1, widths[0], stride, 3 if stride == 1 else 5)]
@@ -128,8 +130,11 @@ def train_teacher(
     folder: Path,
     progress: Callable[[TeacherProgress], None] = lambda state: None,
     workers: Workers | None = None,
+    command: str = "",
 ) -> Teacher:
     """Train a teacher on public X-rays (N, S, S) uint8; a training that was killed goes on from `folder`.
+
+    `command` is what repeats the training; it ends up in the cards of encoders that learn from this teacher.
 
     The same images, recipe, torch version and processor give the same teacher, whether it was interrupted or not.
 
@@ -149,6 +154,7 @@ def train_teacher(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         teacher = Teacher(images.shape[-1], recipe)
+    teacher.command = command
     device, threads = workers.device, torch.get_num_threads()
     teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     optimiser = torch.optim.AdamW(teacher.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -237,42 +243,90 @@ def _save(teacher: Teacher, optimiser: torch.optim.AdamW | None, mark: str, epoc
         moments = moving[parameter]
         tensors |= {f"mean.{name}": moments["exp_avg"], f"square.{name}": moments["exp_avg_sq"]}
         tensors[f"step.{name}"] = moments["step"]
-    told = {"fingerprint": mark, "epoch": str(epoch)}
+    told = {
+        "fingerprint": mark,
+        "epoch": str(epoch),
+        "recipe": json.dumps(asdict(teacher.recipe)),
+        "side": str(teacher.side),
+        "command": teacher.command,
+    }
     replace_file(folder / TEACHER_FILE, save({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, told))
+
+
+def load_teacher(folder: Path) -> Teacher:
+    """Read a teacher whose training has ended.
+
+    Raises:
+        ConfigurationError: there is none, or its training has not ended.
+    """
+    found = _read(folder)
+    if found is None:
+        raise ConfigurationError(
+            f"{folder.name!r} holds no {TEACHER_FILE}; name a folder that `ldp-server encoder fit-features` wrote"
+        )
+    told, tensors = found
+    recipe = TeacherRecipe(**{**told["recipe"], "widths": tuple(told["recipe"]["widths"])})
+    if told["epoch"] != recipe.epochs:
+        raise ConfigurationError(
+            f"the teacher in {folder.name!r} has done {told['epoch']} of {recipe.epochs} epochs; repeat the command "
+            "that began it, it goes on from there"
+        )
+    with torch.device("meta"):
+        teacher = Teacher(told["side"], recipe)
+    teacher.command = told["command"]
+    _fill(teacher, tensors, folder)
+    return teacher.eval()
 
 
 def _restore(teacher: Teacher, optimiser: torch.optim.AdamW, mark: str, folder: Path) -> int:
     """Bring a new teacher to where the folder's stands; returns the epochs done."""
-    path = folder / TEACHER_FILE
-    if not path.exists():
+    read = _read(folder)
+    if read is None:
         return 0
-    try:
-        with safe_open(path, framework="pt") as file:
-            told = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-        found, epoch = told["fingerprint"], int(told["epoch"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise ConfigurationError(
-            f"{folder.name}/{TEACHER_FILE} is no teacher's checkpoint; remove {folder.name!r} to begin afresh"
-        ) from error
-    if found != mark:
+    told, tensors = read
+    if told["fingerprint"] != mark:
         raise ConfigurationError(
             f"the teacher in {folder.name!r} was trained on other images or by another recipe; "
             "repeat the command that began it, or remove the folder to begin afresh"
         )
-    teacher.load_state_dict(
-        {n.removeprefix("teacher."): t for n, t in tensors.items() if n.startswith("teacher.")}, strict=True
-    )
+    _fill(teacher, tensors, folder)
     for name, parameter in teacher.named_parameters() if any(n.startswith("step.") for n in tensors) else ():
+        layout = torch.channels_last if parameter.ndim == 4 else torch.contiguous_format
         optimiser.state[parameter] = {
             "step": tensors[f"step.{name}"],
-            "exp_avg": tensors[f"mean.{name}"].to(parameter.device).contiguous(memory_format=_format_of(parameter)),
-            "exp_avg_sq": tensors[f"square.{name}"]
-            .to(parameter.device)
-            .contiguous(memory_format=_format_of(parameter)),
+            "exp_avg": tensors[f"mean.{name}"].to(parameter.device).contiguous(memory_format=layout),
+            "exp_avg_sq": tensors[f"square.{name}"].to(parameter.device).contiguous(memory_format=layout),
         }
-    return epoch
+    return int(told["epoch"])
 
 
-def _format_of(parameter: Tensor) -> torch.memory_format:
-    return torch.channels_last if parameter.ndim == 4 else torch.contiguous_format
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """What stands in the folder's teacher file: what it tells, and its tensors; None where there is none."""
+    path = folder / TEACHER_FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            told: dict[str, Any] = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+        told |= {name: json.loads(told[name]) for name in ("epoch", "recipe", "side")}
+        told["fingerprint"], told["command"]
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"{folder.name}/{TEACHER_FILE} is no teacher; remove {folder.name!r} to begin afresh"
+        ) from error
+    return told, tensors
+
+
+def _fill(teacher: Teacher, tensors: dict[str, Tensor], folder: Path) -> None:
+    weights = {n.removeprefix("teacher."): t for n, t in tensors.items() if n.startswith("teacher.")}
+    layout = {name: (tuple(t.shape), t.dtype) for name, t in teacher.state_dict().items()}
+    if {name: (tuple(t.shape), t.dtype) for name, t in weights.items()} != layout or not all(
+        bool(torch.isfinite(t).all()) for t in weights.values()
+    ):
+        raise ConfigurationError(
+            f"the weights in {folder.name}/{TEACHER_FILE} are not those of its recipe, or not finite; "
+            f"remove {folder.name!r} to begin afresh"
+        )
+    on_meta = next(teacher.parameters()).is_meta
+    teacher.load_state_dict(weights, assign=on_meta)
