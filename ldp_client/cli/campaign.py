@@ -17,8 +17,9 @@ from ldp_client.errors import PolicyRefusedError, WaitingError
 from ldp_client.officer import approve as approve_campaign
 from ldp_client.officer import policy_in_force
 from ldp_client.plan import lines, make_plan
+from ldp_client.privacy.forecast import outlook, outlook_lines
 from ldp_client.privacy.meaning import in_words, unit_in_words, what_leaves
-from ldp_client.privacy.planner import outlook, outlook_lines
+from ldp_client.privacy.planner import prevalence as typed_prevalence
 from ldp_client.site import Site, data_set, open_site
 from ldp_client.wire.campaign import FLAG_ABOVE, WARN_ABOVE, Campaign, campaign_id
 from ldp_client.wire.exchange import CampaignCode
@@ -100,6 +101,12 @@ def plan(
     records: Annotated[
         int | None, typer.Option(help="Records that all sites together are expected to give, for the forecast.", min=1)
     ] = None,
+    auc: Annotated[
+        float | None, typer.Option(help="AUC that a classifier without noise would reach, for the forecast.")
+    ] = None,
+    prevalence: Annotated[
+        str | None, typer.Option(help="Share of each label, such as 0.75,0.25; default: equally frequent.")
+    ] = None,
     state: State = HERE,
     output: Output = Format.TABLE,
 ) -> None:
@@ -113,13 +120,16 @@ def plan(
         policy.check(campaign)
         held = data_set(site, campaign)
         made = make_plan(campaign, policy, held, site.ledger)
+    count = records or made.records
+    shares = None if prevalence is None else typed_prevalence(prevalence, campaign.release.classes)
     if output is Format.JSON:
-        forecast = outlook(campaign.release, records or made.records) if records or made.records else []
+        forecast = outlook(campaign.release, count, shares, auc) if count else []
         show([{**made.model_dump(), "outlook": forecast, "set_aside": set_aside_rows(held)}], output)
     else:
         say([*lines(made, campaign), *_unit_words(campaign)])
-        if records or made.records:
-            say(outlook_lines(campaign.release, records or made.records, total=records is not None))
+        if count:
+            said = outlook_lines(campaign.release, count, total=records is not None, prevalence=shares, auc=auc)
+            say(said)
         show_set_aside(held)
     end_with_set_aside(held)
 
