@@ -18,8 +18,9 @@ from ldp_client.errors import ConfigurationError, PolicyRefusedError, WaitingErr
 from ldp_client.officer import approve as approve_campaign
 from ldp_client.officer import policy_in_force
 from ldp_client.plan import lines, make_plan
+from ldp_client.privacy.forecast import outlook, outlook_lines
 from ldp_client.privacy.meaning import in_words, unit_in_words, what_leaves
-from ldp_client.privacy.planner import outlook, outlook_lines
+from ldp_client.privacy.planner import prevalence as typed_prevalence
 from ldp_client.site import Site, data_set, open_site
 from ldp_client.wire.campaign import FLAG_ABOVE, WARN_ABOVE, Campaign
 from ldp_client.wire.evaluation import Asked, Evaluation, asked_id, check_policy
@@ -135,6 +136,12 @@ def plan(
     records: Annotated[
         int | None, typer.Option(help="Records that all sites together are expected to give, for the forecast.", min=1)
     ] = None,
+    auc: Annotated[
+        float | None, typer.Option(help="AUC that a classifier without noise would reach, for the forecast.")
+    ] = None,
+    prevalence: Annotated[
+        str | None, typer.Option(help="Share of each label, such as 0.75,0.25; default: equally frequent.")
+    ] = None,
     state: State = HERE,
     output: Output = Format.TABLE,
 ) -> None:
@@ -154,14 +161,18 @@ def plan(
         else:
             say(lines(made, campaign))
             show_set_aside(held)
-    elif output is Format.JSON:
-        forecast = outlook(campaign.release, records or made.records) if records or made.records else []
-        show([{**made.model_dump(), "outlook": forecast, "set_aside": set_aside_rows(held)}], output)
     else:
-        say([*lines(made, campaign), *_unit_words(campaign)])
-        if records or made.records:
-            say(outlook_lines(campaign.release, records or made.records, total=records is not None))
-        show_set_aside(held)
+        count = records or made.records
+        shares = None if prevalence is None else typed_prevalence(prevalence, campaign.release.classes)
+        if output is Format.JSON:
+            forecast = outlook(campaign.release, count, shares, auc) if count else []
+            show([{**made.model_dump(), "outlook": forecast, "set_aside": set_aside_rows(held)}], output)
+        else:
+            say([*lines(made, campaign), *_unit_words(campaign)])
+            if count:
+                said = outlook_lines(campaign.release, count, total=records is not None, prevalence=shares, auc=auc)
+                say(said)
+            show_set_aside(held)
     end_with_set_aside(held)
 
 

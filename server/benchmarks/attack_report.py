@@ -17,7 +17,8 @@ import torch
 
 from ldp_client.errors import VerificationError
 from ldp_client.flow.installed import open_bundle
-from ldp_client.privacy.release_spec import ReleaseSpec, dp_glow
+from ldp_client.privacy.release_design import dp_glow
+from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks import attacks
 from server.benchmarks.arms import Wanted
 from server.benchmarks.attack_figure import attacks_png

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ldp_client.errors import VerificationError
-from ldp_client.privacy.release_spec import ReleaseSpec, dp_glow
+from ldp_client.privacy.release_design import dp_glow
+from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks import attacks
 from server.benchmarks.arms import Wanted
 from server.benchmarks.attack_report import FIELDS, write
