@@ -166,15 +166,24 @@ def wait_for_campaigns(network: Network, seconds: float) -> Iterator[str]:
     Raises:
         ExchangeError: it did not reach all of them in time.
     """
+    return wait_for(network, network.campaign.name, seconds)
+
+
+def wait_for(network: Network, asked: str, seconds: float) -> Iterator[str]:
+    """Yield each site when the campaign or evaluation of this name has reached it.
+
+    Raises:
+        ExchangeError: it did not reach all of them in time.
+    """
     waiting, deadline = dict(network.sites), time.monotonic() + seconds
     while waiting:
         for name, site in list(waiting.items()):
-            if desk.campaigns(site):
+            if any(one.name == asked for one in desk.asked(site)):
                 del waiting[name]
                 yield name
         if time.monotonic() > deadline:
             raise ExchangeError(
-                f"the campaign did not reach {', '.join(waiting)} within {seconds:g} s; see {network.folder / 'logs'}"
+                f"{asked} did not reach {', '.join(waiting)} within {seconds:g} s; see {network.folder / 'logs'}"
             )
         time.sleep(0.2)
 
