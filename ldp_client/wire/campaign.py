@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from ldp_client.errors import PolicyRefusedError
+from ldp_client.privacy.image_spec import CampaignRelease, ReleaseKind, kinds_needed
 from ldp_client.privacy.loss import MAX_MICRO_EPSILON, PrivacyLoss
-from ldp_client.privacy.release_spec import MechanismKind, ReleaseSpec
 from ldp_client.wire.canonical import (
     CampaignId,
     Digest,
@@ -49,7 +49,7 @@ class Campaign(Wire):
     name: Name
     purpose: Annotated[PlainText, StringConstraints(min_length=1, max_length=500)]
     encoder: Digest
-    release: ReleaseSpec
+    release: CampaignRelease
     label_names: tuple[LabelName, ...]
     unit: Unit
     cap: int = Field(ge=1, le=1000)
@@ -101,7 +101,7 @@ class Policy(Wire):
     site: SiteId
     serial: Position
     encoders: tuple[Digest, ...]
-    mechanisms: tuple[MechanismKind, ...] = ("joint_discrete_laplace", "joint_codebook")
+    mechanisms: tuple[ReleaseKind, ...] = ("joint_discrete_laplace", "joint_codebook")
     units: tuple[Unit, ...] = ("patient",)
     max_micro_epsilon_per_record: MicroEpsilon = 2_000_000
     lifetime_micro_epsilon: MicroEpsilon
@@ -130,11 +130,11 @@ class Policy(Wire):
                 f"{', '.join(encoder[:12] for encoder in self.encoders) or 'none'}. "
                 "Install the encoder, compare its digest, and sign a policy that names it"
             )
-        if campaign.release.kind not in self.mechanisms:
-            raise PolicyRefusedError(
-                f"the campaign asks for the mechanism {campaign.release.kind}; "
-                f"the policy allows {', '.join(self.mechanisms)}"
-            )
+        for kind in kinds_needed(campaign.release):
+            if kind not in self.mechanisms:
+                raise PolicyRefusedError(
+                    f"the campaign asks for the mechanism {kind}; the policy allows {', '.join(self.mechanisms)}"
+                )
         if campaign.unit not in self.units:
             raise PolicyRefusedError(
                 f"the campaign protects one {campaign.unit} as the unit; the policy allows {', '.join(self.units)}. "
