@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from ldp_client.errors import ConfigurationError
 from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.installed import open_bundle
 from ldp_client.privacy.codebook_design import DEFAULT_CODEWORDS
+from ldp_client.privacy.image_spec import DEFAULT_CANDIDATES, CampaignRelease, image
 from ldp_client.privacy.labels import LabelCode
 from ldp_client.privacy.meaning import in_words
 from ldp_client.privacy.planner import SCENARIOS, campaign_keys
@@ -41,6 +42,7 @@ class CampaignSection(Section):
     """[campaign]. Numbers that privacy rests on are text, so that they are exact.
 
     `radius` and `bound` are in units of the encoder's output. A key that the mechanism has no use for is refused.
+    With `record = "image"` a picture leaves that is made of what the mechanism drew (`image_spec.ImageSpec`).
     """
 
     name: str
@@ -57,6 +59,8 @@ class CampaignSection(Section):
     bound: str | None = None
     codewords: int | None = None
     label_epsilon: str | None = None
+    record: Literal["numbers", "image"] = "numbers"
+    candidates: int | None = None
     ends: str
 
 
@@ -75,7 +79,7 @@ def read_campaign(path: Path) -> Campaign:
     """
     wanted = read_toml(path, CampaignFile, {}).campaign
     encoder = open_bundle(wanted.encoder, path.parent)
-    release = _release(path, wanted, encoder)
+    release = _pictured(path, wanted, encoder, _release(path, wanted, encoder))
     try:
         return Campaign(
             name=wanted.name,
@@ -123,6 +127,19 @@ def _release(path: Path, wanted: CampaignSection, encoder: Encoder) -> ReleaseSp
     if wanted.mechanism == "latent":
         return latent(bottleneck_dimension=encoder.dimension, **chosen)
     return dp_glow(latents=encoder.output_dimension("latents"), **chosen)
+
+
+def _pictured(path: Path, wanted: CampaignSection, encoder: Encoder, noised: ReleaseSpec) -> CampaignRelease:
+    """The release itself, or pictures made of it, as the key `record` says."""
+    sampled = wanted.record == "image" and wanted.mechanism != "dp_glow"
+    if wanted.candidates is not None and not sampled:
+        raise ConfigurationError(
+            f'{path}: [campaign] candidates: they are for pictures of the bottleneck, record = "image" and another '
+            "mechanism than dp_glow; leave it out"
+        )
+    if wanted.record == "numbers":
+        return noised
+    return image(noised, side=encoder.content, candidates=wanted.candidates or DEFAULT_CANDIDATES)
 
 
 @app.command()
