@@ -11,7 +11,7 @@ from ldp_client.flow.encoder import read_card, shipped
 from ldp_client.imaging.dataset import write_dataset
 from ldp_client.imaging.phantoms import phantoms
 from ldp_client.officer import approve, put_into_force
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.site import Site, create_site
 from ldp_client.wire.campaign import Campaign, Policy
 from ldp_client.wire.signing import SigningKey

@@ -22,7 +22,8 @@ from ldp_client.imaging.dataset import write_dataset
 from ldp_client.officer import approve as approve_campaign
 from ldp_client.officer import put_into_force
 from ldp_client.privacy.loss import PrivacyLoss
-from ldp_client.privacy.release_spec import JointLaplaceSpec, joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
+from ldp_client.privacy.release_spec import JointLaplaceSpec
 from ldp_client.processes import Program, Running, free_port, running
 from ldp_client.site import Site, create_site, enrolment, open_site
 from ldp_client.supernode import create_node_key, create_secret

@@ -63,7 +63,7 @@ def unit_in_words(per_record: PrivacyLoss, cap: int, unit: str) -> str:
 def what_leaves(release: ReleaseSpec | ImageSpec, label_names: tuple[str, ...]) -> str:
     """One sentence on what a record of this release holds.
 
-    >>> from ldp_client.privacy.release_spec import joint_codebook
+    >>> from ldp_client.privacy.release_design import joint_codebook
     >>> print(what_leaves(joint_codebook(epsilon=2, classes=2, bottleneck_dimension=8), ("normal", "pneumonia")))
     one of 1024 public codewords per X-ray, which stands for the X-ray and its label (normal, pneumonia) together
     """

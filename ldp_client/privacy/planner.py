@@ -18,19 +18,10 @@ from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
 from ldp_client.privacy.labels import LabelCode, code_dimension, label_codes
-from ldp_client.privacy.loss import exact_fraction
+from ldp_client.privacy.loss import ExactNumber, exact
 from ldp_client.privacy.prediction import Population, Prediction, predict
-from ldp_client.privacy.release_spec import (
-    DpGlowSpec,
-    ExactNumber,
-    JointCodebookSpec,
-    JointLaplaceSpec,
-    ReleaseSpec,
-    dp_glow,
-    joint_codebook,
-    joint_laplace,
-    latent,
-)
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, ReleaseSpec
 from ldp_client.privacy.spec import MAX_CODEBOOK_DIMENSION, MAX_DIMENSION
 
 SCENARIOS: dict[str, float] = {"hard": 0.7, "usual": 0.8, "easy": 0.9}
@@ -130,7 +121,7 @@ def candidates(
                 **joint, radius=whole, constant=None if constant is None else whole * constant / norm
             )
             found.append(Candidate(named, release))
-    half = {**common, "label_epsilon": _half(epsilon)}
+    half = {**common, "label_epsilon": exact("epsilon", epsilon) / 2}
     found.append(Candidate("latent radius 1", latent(**half, bottleneck_dimension=dimension, radius=1)))
     if latents is not None:
         found.append(Candidate("dp_glow", dp_glow(**half, latents=latents)))
@@ -245,10 +236,3 @@ def outlook_lines(release: ReleaseSpec, records: int, *, total: bool) -> list[st
         *(f"  {line}" for line in lines),
         f"  (supposing AUC {usual:g} without noise and equally frequent labels{unknown})",
     ]
-
-
-def _half(epsilon: ExactNumber) -> Fraction:
-    try:
-        return exact_fraction(epsilon) / 2
-    except ValueError as error:
-        raise ParameterError(f"epsilon {error}") from error

@@ -21,14 +21,8 @@ from ldp_client.privacy.meaning import in_words
 from ldp_client.privacy.planner import SCENARIOS, campaign_keys
 from ldp_client.privacy.planner import advise as advise_on
 from ldp_client.privacy.prediction import Population
-from ldp_client.privacy.release_spec import (
-    MechanismKind,
-    ReleaseSpec,
-    dp_glow,
-    joint_codebook,
-    joint_laplace,
-    latent,
-)
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import MechanismKind, ReleaseSpec
 from ldp_client.wire.campaign import WARN_ABOVE, Campaign, Unit, campaign_id
 from server.centre import close_campaign
 from server.centre import publish as publish_campaign

@@ -18,7 +18,7 @@ import pytest
 from ldp_client.cli.main import main
 from ldp_client.flow.encoder import read_card, shipped
 from ldp_client.ledger.store import ChargeRequest
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.site import open_site
 from ldp_client.verify import verify_export
 from ldp_client.wire.campaign import campaign_id

@@ -13,7 +13,8 @@ from ldp_client.export import write_export
 from ldp_client.privacy.clipping import Clipped
 from ldp_client.privacy.codebook import Codebook, NoisedIndices
 from ldp_client.privacy.drawing import draw, prepare
-from ldp_client.privacy.release_spec import MechanismKind, ReleaseSpec, dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import MechanismKind, ReleaseSpec
 from ldp_client.verify import verify_export
 from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.canonical import parse

@@ -35,7 +35,7 @@ from ldp_client.privacy.clipping import Clipped
 from ldp_client.privacy.codebook import Codebook, NoisedIndices
 from ldp_client.privacy.laplace import DiscreteLaplace, Noised
 from ldp_client.privacy.noise import ByteSource, SystemSource, shuffled
-from ldp_client.privacy.release_spec import joint_codebook
+from ldp_client.privacy.release_design import joint_codebook
 from ldp_client.privacy.spec import CodebookSpec, DiscreteLaplaceSpec
 from ldp_client.release import release
 from ldp_client.site import data_set

@@ -10,7 +10,8 @@ import pytest
 from ldp_client.errors import FormatError, PolicyRefusedError
 from ldp_client.preview import preview
 from ldp_client.privacy.meaning import what_leaves
-from ldp_client.privacy.release_spec import ReleaseSpec, dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import ReleaseSpec
 from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.chain import Seal, parse_entry
 from ldp_client.wire.record import check_contents, codebook_seed

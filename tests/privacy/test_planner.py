@@ -17,7 +17,7 @@ from ldp_client.errors import ParameterError
 from ldp_client.flow.encoder import Encoder, shipped
 from ldp_client.privacy.planner import SCENARIOS, advise, campaign_keys, candidates, outlook, outlook_lines
 from ldp_client.privacy.prediction import Population, _ball, _box, _left_of_direction, predict
-from ldp_client.privacy.release_spec import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
 from server.datasets import load_pneumoniamnist
 from server.learning.public_subset import public_indices
 
@@ -177,7 +177,9 @@ def test_impossible_questions_are_refused() -> None:
         outlook(release, 0)
     with pytest.raises(ParameterError, match="epsilon must be"):
         advise(EVEN, 10, epsilon=Fraction(-1), dimension=2)
-    with pytest.raises(ParameterError, match="epsilon must be exact: write them as strings"):
+    with pytest.raises(
+        ParameterError, match="epsilon must be exact: write it in quotes or as a fraction, not as a float; found 1.5"
+    ):
         advise(EVEN, 10, epsilon=1.5, dimension=2)  # type: ignore[arg-type]
 
 

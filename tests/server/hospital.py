@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.wire.campaign import Approval, Campaign, Policy, campaign_id, policy_id
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.chain import (

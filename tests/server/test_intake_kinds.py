@@ -16,7 +16,8 @@ from world import World
 from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.release_spec import ReleaseSpec, dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import ReleaseSpec
 from ldp_client.wire.campaign import campaign_id
 from ldp_client.wire.exchange import RefusalCode
 from ldp_client.wire.record import codebook_seed, pack

@@ -15,7 +15,7 @@ from ldp_client.privacy.clipping import clip, to_grid
 from ldp_client.privacy.labels import joint_vector, simplex
 from ldp_client.privacy.laplace import DiscreteLaplace, decode
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.record import pack

@@ -19,7 +19,8 @@ from ldp_client.privacy.clipping import clip
 from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.laplace import DiscreteLaplace
 from ldp_client.privacy.noise import discrete_laplace, shuffled
-from ldp_client.privacy.release_spec import ReleaseSpec, dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import ReleaseSpec
 from ldp_client.wire.campaign import Approval, Campaign, Plan, Policy, campaign_id, plan_commitment, policy_id
 from ldp_client.wire.canonical import Wire, canonical_bytes
 from ldp_client.wire.chain import (

@@ -11,7 +11,7 @@ from ldp_client.errors import FormatError, ParameterError
 from ldp_client.privacy.clipping import clip
 from ldp_client.privacy.laplace import DiscreteLaplace, Noised
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.wire.record import pack, record_digest, unpack
 
 RELEASE = joint_laplace(epsilon=2, classes=3, bottleneck_dimension=2, radius=1)
