@@ -94,7 +94,7 @@ def set_aside_rows(held: DataSet) -> list[dict[str, str]]:
 
 def show_set_aside(held: DataSet) -> None:
     """List them on the screen, if there are any."""
-    rows = [{**row, "file": _printable(row["file"])} for row in set_aside_rows(held)]
+    rows = [{**row, "file": printable(row["file"])} for row in set_aside_rows(held)]
     if rows:
         show(rows, Format.TABLE, title="set aside")
 
@@ -105,7 +105,7 @@ def end_with_set_aside(held: DataSet) -> None:
         raise typer.Exit(QuarantinedError.exit_code)
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A file's name without what would move the cursor, change colours or be no text: such characters as escapes."""
     shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
     return escape(shown)

@@ -221,11 +221,19 @@ class Encoder:
 
 def shipped(name: str = "kermany28") -> Path:
     """Folder of an encoder that comes with this package. Raises EncoderError for a name that does not."""
-    folder = Path(str(resources.files("ldp_client.flow"))) / "shipped"
-    names = sorted(path.parent.name for path in folder.glob(f"*/{CARD_FILE}"))
+    names = shipped_names()
     if name not in names:
         raise EncoderError(f"asked for the shipped encoder {name!r}; this package ships {', '.join(names) or 'none'}")
-    return folder / name
+    return _shipped_folder() / name
+
+
+def shipped_names() -> list[str]:
+    """The encoders that come with this package."""
+    return sorted(path.parent.name for path in _shipped_folder().glob(f"*/{CARD_FILE}"))
+
+
+def _shipped_folder() -> Path:
+    return Path(str(resources.files("ldp_client.flow"))) / "shipped"
 
 
 def read_card(folder: Path) -> EncoderCard:
