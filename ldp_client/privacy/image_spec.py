@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ldp_client.errors import ParameterError
+from ldp_client.privacy.fault import no_such
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.release_spec import (
     DpGlowSpec,
@@ -93,14 +93,12 @@ def image(noised: ReleaseSpec, *, side: int, candidates: int = DEFAULT_CANDIDATE
     Raises:
         ParameterError: a side or a number of candidates that no image has, or a label code that none carries.
 
-    >>> from ldp_client.privacy.release_spec import joint_codebook
+    >>> from ldp_client.privacy.release_design import joint_codebook
     >>> image(joint_codebook(epsilon=4, classes=2, bottleneck_dimension=8), side=28).loss
     PrivacyLoss(micro_epsilon=4000000)
     """
-    try:
+    with no_such("image release"):
         return ImageSpec(side=side, candidates=0 if isinstance(noised, DpGlowSpec) else candidates, noised=noised)
-    except ValueError as error:
-        raise ParameterError(f"no such image release: {error}") from error
 
 
 def noised_release(release: ReleaseSpec | ImageSpec) -> ReleaseSpec:

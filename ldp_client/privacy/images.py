@@ -7,8 +7,8 @@ no label and nothing else that is private can be handed to it, so a picture says
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
-from typing import Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,8 @@ from ldp_client.privacy.image_spec import ImageSpec
 from ldp_client.privacy.labels import simplex
 from ldp_client.privacy.laplace import Noised
 from ldp_client.privacy.noise import ByteSource, uniform_below
+from ldp_client.privacy.proof import MADE, Made
 from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, LatentSpec
-
-_MADE = object()
 
 
 class Painter(Protocol):
@@ -40,19 +39,13 @@ class Painter(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class NoisedImages:
+class NoisedImages(Made):
     """Pictures (N, side, side) and their labels (N,), made of what a mechanism drew."""
 
+    what: ClassVar[str] = "pictures are made of what a mechanism drew; no other can be packed into a record"
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     spec: ImageSpec
-    # Not kept: neither an attribute nor `dataclasses.replace` can lend it to other pictures.
-    _proof: InitVar[object] = None
-
-    def __post_init__(self, _proof: object) -> None:
-        if _proof is not _MADE:
-            raise ParameterError("pictures are made of what a mechanism drew; no other can be packed into a record")
-        self.pixels.flags.writeable = self.labels.flags.writeable = False
 
 
 def make_images(painter: Painter, drawn: Drawn, source: ByteSource) -> NoisedImages:
@@ -69,7 +62,7 @@ def make_images(painter: Painter, drawn: Drawn, source: ByteSource) -> NoisedIma
             f"the release takes pictures of {spec.side} x {spec.side} uint8; the painter made {pixels.shape[1:]} "
             f"{pixels.dtype}"
         )
-    return NoisedImages(pixels.copy(), labels.copy(), spec, _MADE)
+    return NoisedImages(pixels, labels, spec, proof=MADE)
 
 
 def _estimates(spec: ImageSpec, drawn: Drawn, source: ByteSource) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

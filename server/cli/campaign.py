@@ -14,7 +14,6 @@ from ldp_client.config import Section, read_toml
 from ldp_client.errors import ConfigurationError
 from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.installed import open_bundle
-from ldp_client.privacy.codebook_design import DEFAULT_CODEWORDS
 from ldp_client.privacy.image_spec import DEFAULT_CANDIDATES, CampaignRelease, image
 from ldp_client.privacy.labels import LabelCode
 from ldp_client.privacy.meaning import in_words
@@ -94,7 +93,7 @@ def read_campaign(path: Path) -> Campaign:
 # What each mechanism takes besides epsilon, and what is meant where a key is not given.
 _KEYS: dict[MechanismKind, dict[str, object]] = {
     "joint_discrete_laplace": {"radius": "1", "label_code": "simplex", "constant": None},
-    "joint_codebook": {"codewords": DEFAULT_CODEWORDS, "label_code": "simplex", "constant": None},
+    "joint_codebook": {"codewords": "auto", "label_code": "simplex", "constant": None},
     "latent": {"radius": "1", "label_epsilon": None},
     "dp_glow": {"bound": "3", "label_epsilon": None},
 }

@@ -155,7 +155,9 @@ def _carried(spec: ReleaseSpec, codes: NDArray[np.float64]) -> tuple[NDArray[np.
 
 def _mechanism(campaign: Campaign) -> ReleaseSpec:
     if isinstance(campaign.release, ImageSpec):
-        raise ParameterError(f"the records of campaign {campaign.name} are pictures: learn from them as such")
+        raise ParameterError(
+            f"the records of campaign {campaign.name} are pictures; `ldp-server model export` learns from those"
+        )
     return campaign.release
 
 

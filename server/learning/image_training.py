@@ -1,0 +1,198 @@
+"""From released pictures to a classifier: post-processing, which costs no epsilon.
+
+Where X-ray and label were noised together, a picture's label was drawn by lot and the picture says whether it agrees
+with the X-ray's own (`image_spec.ImageSpec`). With p(v) the density of what the mechanism draws, the odds of label 1
+are p(v) : p(-v) at a picture that stands for v: a network that tells the two labels apart learns exactly the direction
+in which X-rays of one label lie from those of the other, and a clean X-ray further that way scores higher.
+
+One picture says little, so networks are small, each sees pictures moved, mirrored and of other contrast, and each is
+stopped where held-out *pictures* are predicted best: releases judge releases, and no clean X-ray has a part.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ldp_client.diagnosis.convolutional import Convolutional, ConvolutionalModel, PictureNet
+from ldp_client.errors import FormatError, ParameterError, WaitingError
+from ldp_client.privacy.image_spec import ImageSpec
+from ldp_client.wire.campaign import Campaign
+from ldp_client.wire.record import unpack
+
+Progress = Callable[[int, int, float], None]
+"""Network, epoch, cross-entropy of the pictures held out."""
+
+
+@dataclass(frozen=True, eq=False)
+class PictureSet:
+    """The pictures (N, side, side) and labels (N,) of one campaign's records."""
+
+    campaign: Campaign
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    @classmethod
+    def from_payloads(cls, campaign: Campaign, payloads: Iterable[bytes]) -> PictureSet:
+        """Unpack stored records.
+
+        Raises:
+            ParameterError: the campaign's records are no pictures.
+            WaitingError: there are none yet.
+            FormatError: a stored record is not of this campaign: the database was altered.
+        """
+        spec = campaign.release
+        if not isinstance(spec, ImageSpec):
+            raise ParameterError(
+                f"the records of campaign {campaign.name} are numbers, no pictures; publish one with "
+                'record = "image" for those'
+            )
+        try:
+            found = [unpack(payload, spec) for payload in payloads]
+        except FormatError as error:
+            raise FormatError(f"a stored record does not fit campaign {campaign.name}: {error}") from error
+        if not found:
+            raise WaitingError(f"campaign {campaign.name} has no records yet; gather first")
+        return cls(campaign, np.stack([one.pixels for one in found]), np.array([one.label for one in found]))
+
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """How the networks are trained; the defaults were chosen on releases of other X-rays (docs/decisions/0046)."""
+
+    networks: int = 3
+    """Each holds another fifth of the pictures out."""
+    width: int = 16
+    epochs: int = 12
+    batch: int = 64
+    rate: float = 2e-3
+    decay: float = 1e-2
+    seed: int = 0
+    """Of the training, never of a release."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedOnPictures:
+    """A classifier with its document and arrays, and how well it predicts pictures that it did not learn from.
+
+    `cross_entropy` in nats for each network; log K is chance, and what the privacy noise leaves above 0 stays.
+    """
+
+    model: ConvolutionalModel
+    tensors: dict[str, Tensor]
+    classifier: Convolutional
+    records: int
+    cross_entropy: tuple[float, ...]
+
+
+FOLDS = 5
+_SHIFT = 2  # pixels of 28
+
+
+def train_on_pictures(
+    pictures: PictureSet, recipe: ImageRecipe | None = None, progress: Progress = lambda network, epoch, loss: None
+) -> TrainedOnPictures:
+    """Train networks on released pictures and their labels.
+
+    Raises:
+        WaitingError: fewer than 10 pictures: none could be held out.
+        ParameterError: more networks than fifths.
+    """
+    recipe = recipe or ImageRecipe()
+    count, spec = len(pictures.labels), pictures.campaign.release
+    if count < 2 * FOLDS:
+        raise WaitingError(
+            f"campaign {pictures.campaign.name} has {count} pictures; {2 * FOLDS} are needed to learn from some and "
+            "hold others out: gather more first"
+        )
+    if not 1 <= recipe.networks <= FOLDS:
+        raise ParameterError(f"asked for {recipe.networks} networks; each holds out another fifth, so give 1 to 5")
+    images = (torch.from_numpy(pictures.pixels).float()[:, None] + 0.5) / 256
+    labels = torch.from_numpy(pictures.labels)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    fold = torch.randperm(count, generator=generator) % FOLDS
+    networks, losses = [], []
+    margins: list[NDArray[np.float64]] = []
+    for index in range(recipe.networks):
+        network = _initialised(PictureNet(spec.side, spec.classes, recipe.width), generator)
+        held = fold == index
+        best = _train(network, images, labels, held, recipe, generator, lambda e, v, i=index: progress(i, e, v))
+        networks.append(network)
+        losses.append(best)
+        scores = Convolutional(spec.side, (network,)).of_pictures(images[held])
+        margins.append(scores[:, 1:] - scores[:, :1])
+    model = ConvolutionalModel(
+        classes=spec.classes,
+        side=spec.side,
+        width=recipe.width,
+        networks=recipe.networks,
+        scores_spread=f"{max(1e-9, float(np.concatenate(margins).std())):.9f}",
+    )
+    tensors = {f"{i}.{name}": t for i, network in enumerate(networks) for name, t in network.state_dict().items()}
+    return TrainedOnPictures(model, tensors, model.ready(tensors), count, tuple(losses))
+
+
+def _train(
+    network: PictureNet,
+    images: Tensor,
+    labels: Tensor,
+    held: Tensor,
+    recipe: ImageRecipe,
+    generator: torch.Generator,
+    progress: Callable[[int, float], None],
+) -> float:
+    """Leave the network as it was after the epoch that predicts the held-out pictures best; return how well."""
+    learnt = torch.nonzero(~held)[:, 0]
+    batch = min(recipe.batch, len(learnt))
+    steps = len(learnt) // batch
+    optimiser = torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=recipe.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=recipe.epochs * steps)
+    best, kept = math.inf, copy.deepcopy(network.state_dict())
+    for epoch in range(recipe.epochs):
+        network.train()
+        order = learnt[torch.randperm(len(learnt), generator=generator)]
+        for step in range(steps):
+            some = order[step * batch : (step + 1) * batch]
+            loss = functional.cross_entropy(network(_varied(images[some], generator)), labels[some])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+        network.eval()
+        with torch.inference_mode():
+            value = float(functional.cross_entropy(network(images[held]), labels[held]))
+        progress(epoch, value)
+        if value < best:
+            best, kept = value, copy.deepcopy(network.state_dict())
+    network.load_state_dict(kept)
+    network.eval().requires_grad_(False)
+    return best
+
+
+def _varied(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures mirrored by a coin, a batch moved by up to a fourteenth of its side, contrast and brightness changed."""
+    count, most = len(images), max(1, round(_SHIFT * images.shape[-1] / 28))
+    mirrored = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+    images = torch.where(mirrored, images.flip(3), images)
+    down, right = (int(n) for n in torch.randint(-most, most + 1, (2,), generator=generator))
+    images = torch.roll(images, (down, right), (2, 3))
+    contrast = 1 + 0.1 * torch.randn(count, 1, 1, 1, generator=generator)
+    return images * contrast + 0.05 * torch.randn(count, 1, 1, 1, generator=generator)
+
+
+def _initialised(network: PictureNet, generator: torch.Generator) -> PictureNet:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight, generator=generator)
+            nn.init.zeros_(module.bias)
+    return network
