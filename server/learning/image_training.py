@@ -15,6 +15,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -40,6 +41,11 @@ class PictureSet:
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
+    @property
+    def spec(self) -> ImageSpec:
+        """The release that made them."""
+        return _image_spec(self.campaign)
+
     @classmethod
     def from_payloads(cls, campaign: Campaign, payloads: Iterable[bytes]) -> PictureSet:
         """Unpack stored records.
@@ -49,12 +55,7 @@ class PictureSet:
             WaitingError: there are none yet.
             FormatError: a stored record is not of this campaign: the database was altered.
         """
-        spec = campaign.release
-        if not isinstance(spec, ImageSpec):
-            raise ParameterError(
-                f"the records of campaign {campaign.name} are numbers, no pictures; publish one with "
-                'record = "image" for those'
-            )
+        spec = _image_spec(campaign)
         try:
             found = [unpack(payload, spec) for payload in payloads]
         except FormatError as error:
@@ -62,6 +63,15 @@ class PictureSet:
         if not found:
             raise WaitingError(f"campaign {campaign.name} has no records yet; gather first")
         return cls(campaign, np.stack([one.pixels for one in found]), np.array([one.label for one in found]))
+
+
+def _image_spec(campaign: Campaign) -> ImageSpec:
+    if not isinstance(campaign.release, ImageSpec):
+        raise ParameterError(
+            f"the records of campaign {campaign.name} are numbers, no pictures; publish one with "
+            'record = "image" for those'
+        )
+    return campaign.release
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,7 @@ def train_on_pictures(
         ParameterError: more networks than fifths.
     """
     recipe = recipe or ImageRecipe()
-    count, spec = len(pictures.labels), pictures.campaign.release
+    count, spec = len(pictures.labels), pictures.spec
     if count < 2 * FOLDS:
         raise WaitingError(
             f"campaign {pictures.campaign.name} has {count} pictures; {2 * FOLDS} are needed to learn from some and "
@@ -124,7 +134,7 @@ def train_on_pictures(
     for index in range(recipe.networks):
         network = _initialised(PictureNet(spec.side, spec.classes, recipe.width), generator)
         held = fold == index
-        best = _train(network, images, labels, held, recipe, generator, lambda e, v, i=index: progress(i, e, v))
+        best = _train(network, images, labels, held, recipe, generator, partial(progress, index))
         networks.append(network)
         losses.append(best)
         scores = Convolutional(spec.side, (network,)).of_pictures(images[held])

@@ -39,6 +39,6 @@ def write_pictures(pictures: PictureSet, folder: Path) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError):
             raise ConfigurationError(
-                f"{folder} cannot be written ({error.strerror}); name a new folder where there is room and leave to write"
+                f"{folder} cannot be written ({error.strerror}); name a new folder where you may write"
             ) from error
         raise

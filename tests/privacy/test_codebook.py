@@ -317,8 +317,8 @@ def test_its_error_is_within_1_percent_of_privunit_and_that_of_1024_codewords_wi
 ) -> None:
     smallest = privunit_error(dimension, epsilon)
     assert smallest_error(dimension, epsilon) == pytest.approx(smallest, rel=1e-5)
-    for codewords, excess in (("auto", 1.01), (1024, 1.05)):
-        spec = joint_codebook(epsilon=epsilon, classes=2, bottleneck_dimension=dimension, codewords=codewords).codebook
+    for many, excess in (("auto", 1.01), (1024, 1.05)):
+        spec = joint_codebook(epsilon=epsilon, classes=2, bottleneck_dimension=dimension, codewords=many).codebook
         assert smallest < spec.dimension * codebook.noise_variance(spec) <= (excess + 1e-5) * smallest
         assert codewords in ("auto", spec.codewords)
 

@@ -178,7 +178,7 @@ def test_impossible_questions_are_refused() -> None:
     with pytest.raises(ParameterError, match="epsilon must be"):
         advise(EVEN, 10, epsilon=Fraction(-1), dimension=2)
     with pytest.raises(
-        ParameterError, match="epsilon must be exact: write it in quotes or as a fraction, not as a float; found 1.5"
+        ParameterError, match=r"epsilon must be exact: write it in quotes or as a fraction, not as a float; found 1\.5"
     ):
         advise(EVEN, 10, epsilon=1.5, dimension=2)  # type: ignore[arg-type]
 
