@@ -18,9 +18,10 @@ from ldp_client.imaging.png import png_bytes
 from ldp_client.officer import approve as approve_campaign
 from ldp_client.officer import policy_in_force
 from ldp_client.plan import lines, make_plan
+from ldp_client.privacy.forecast import outlook, outlook_lines
 from ldp_client.privacy.image_spec import ImageSpec, kinds_needed, noised_release
 from ldp_client.privacy.meaning import in_words, unit_in_words, what_leaves
-from ldp_client.privacy.planner import outlook, outlook_lines
+from ldp_client.privacy.planner import prevalence as typed_prevalence
 from ldp_client.site import Site, data_set, open_site
 from ldp_client.wire.campaign import FLAG_ABOVE, WARN_ABOVE, Campaign, campaign_id
 from ldp_client.wire.exchange import CampaignCode
@@ -102,6 +103,12 @@ def plan(
     records: Annotated[
         int | None, typer.Option(help="Records that all sites together are expected to give, for the forecast.", min=1)
     ] = None,
+    auc: Annotated[
+        float | None, typer.Option(help="AUC that a classifier without noise would reach, for the forecast.")
+    ] = None,
+    prevalence: Annotated[
+        str | None, typer.Option(help="Share of each label, such as 0.75,0.25; default: equally frequent.")
+    ] = None,
     state: State = HERE,
     output: Output = Format.TABLE,
 ) -> None:
@@ -115,15 +122,17 @@ def plan(
         policy.check(campaign)
         held = data_set(site, campaign)
         made = make_plan(campaign, policy, held, site.ledger)
+    count = records or made.records
+    shares = None if prevalence is None else typed_prevalence(prevalence, campaign.release.classes)
     # A picture adds nothing to what the mechanism drew: what that is worth is the most that it can be worth.
     noised = noised_release(campaign.release)
     if output is Format.JSON:
-        forecast = outlook(noised, records or made.records) if records or made.records else []
+        forecast = outlook(noised, count, shares, auc) if count else []
         show([{**made.model_dump(), "outlook": forecast, "set_aside": set_aside_rows(held)}], output)
     else:
         say([*lines(made, campaign), *_unit_words(campaign)])
-        if records or made.records:
-            say(outlook_lines(noised, records or made.records, total=records is not None))
+        if count:
+            say(outlook_lines(noised, count, total=records is not None, prevalence=shares, auc=auc))
         show_set_aside(held)
     end_with_set_aside(held)
 

@@ -65,7 +65,7 @@ def what_leaves(release: ReleaseSpec | ImageSpec, label_names: tuple[str, ...]) 
 
     >>> from ldp_client.privacy.release_design import joint_codebook
     >>> print(what_leaves(joint_codebook(epsilon=2, classes=2, bottleneck_dimension=8), ("normal", "pneumonia")))
-    one of 1024 public codewords per X-ray, which stands for the X-ray and its label (normal, pneumonia) together
+    one of 256 public codewords per X-ray, which stands for the X-ray and its label (normal, pneumonia) together
     """
     labels = ", ".join(label_names)
     if isinstance(release, ImageSpec):

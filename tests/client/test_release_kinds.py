@@ -20,7 +20,7 @@ from tests.client.world import LABELS, MakeWorld, make_campaign
 KINDS: dict[str, tuple[Any, str]] = {
     "joint_codebook": (
         joint_codebook(epsilon=2, classes=2, bottleneck_dimension=2, constant="1/2"),
-        "one of 1024 public codewords per X-ray, which stands for the X-ray and its label (normal, pneumonia) together",
+        "one of 256 public codewords per X-ray, which stands for the X-ray and its label (normal, pneumonia) together",
     ),
     "one_hot": (
         joint_laplace(epsilon=2, classes=2, bottleneck_dimension=2, radius=1, label_code="one_hot", constant="1/4"),
@@ -84,7 +84,7 @@ def test_a_policy_that_does_not_name_the_mechanism_refuses_it(new_world: MakeWor
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        ("joint_codebook", r"before noise \[.*\], as it would leave codeword \d+ of 1024"),
+        ("joint_codebook", r"before noise \[.*\], as it would leave codeword \d+ of 256"),
         ("one_hot", r"before noise \[.*\], as it would leave \[-?\d+, .*\]"),
         ("latent", r"as it would leave \[-?\d+, -?\d+\] and label [01]"),
     ],

@@ -317,10 +317,10 @@ def test_its_error_is_within_1_percent_of_privunit_and_that_of_1024_codewords_wi
 ) -> None:
     smallest = privunit_error(dimension, epsilon)
     assert smallest_error(dimension, epsilon) == pytest.approx(smallest, rel=1e-5)
-    for many, excess in (("auto", 1.01), (1024, 1.05)):
-        spec = joint_codebook(epsilon=epsilon, classes=2, bottleneck_dimension=dimension, codewords=many).codebook
+    for count, excess in (("auto", 1.01), (1024, 1.05)):
+        spec = joint_codebook(epsilon=epsilon, classes=2, bottleneck_dimension=dimension, codewords=count).codebook
         assert smallest < spec.dimension * codebook.noise_variance(spec) <= (excess + 1e-5) * smallest
-        assert codewords in ("auto", spec.codewords)
+        assert count in ("auto", spec.codewords)
 
 
 @pytest.mark.parametrize(("dimension", "epsilon"), [(2, 2.0), (8, 1.0), (8, 8.0), (64, 4.0), (512, 6.0)])

@@ -15,7 +15,8 @@ import torch
 from examples.bench.planner import area, areas, grid, released
 from ldp_client.errors import ParameterError
 from ldp_client.flow.encoder import Encoder, shipped
-from ldp_client.privacy.planner import SCENARIOS, advise, campaign_keys, candidates, outlook, outlook_lines
+from ldp_client.privacy.forecast import outlook, outlook_lines
+from ldp_client.privacy.planner import SCENARIOS, advise, campaign_keys, candidates
 from ldp_client.privacy.prediction import Population, _ball, _box, _left_of_direction, predict
 from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
 from server.datasets import load_pneumoniamnist
@@ -177,9 +178,7 @@ def test_impossible_questions_are_refused() -> None:
         outlook(release, 0)
     with pytest.raises(ParameterError, match="epsilon must be"):
         advise(EVEN, 10, epsilon=Fraction(-1), dimension=2)
-    with pytest.raises(
-        ParameterError, match=r"epsilon must be exact: write it in quotes or as a fraction, not as a float; found 1\.5"
-    ):
+    with pytest.raises(ParameterError, match="epsilon must be exact: write it in quotes or as a fraction"):
         advise(EVEN, 10, epsilon=1.5, dimension=2)  # type: ignore[arg-type]
 
 

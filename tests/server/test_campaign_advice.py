@@ -27,8 +27,14 @@ def test_advice_is_a_table_for_programs_and_words_for_people() -> None:
     [
         ([], "say either --dimension or --encoder"),
         (["--dimension", "2", "--encoder", "shipped:kermany28"], "say either --dimension or --encoder"),
-        (["--dimension", "2", "--prevalence", "a,b"], "shares such as 0.75,0.25; found 'a,b'"),
-        (["--dimension", "2", "--prevalence", "0.5,0.5", "--classes", "3"], "3 labels need as many shares; found 2"),
+        (
+            ["--dimension", "2", "--prevalence", "a,b"],
+            "a prevalence is written as shares such as 0.75,0.25; found 'a,b'",
+        ),
+        (
+            ["--dimension", "2", "--prevalence", "0.5,0.5", "--classes", "3"],
+            "3 labels need as many shares of a prevalence; found 2",
+        ),
         (["--dimension", "2", "--classes", "1"], "at least 2 labels; found 1"),
     ],
 )
