@@ -32,13 +32,15 @@ class PictureNet(nn.Module):
     """Blocks of (3x3 convolution of stride 2, batch normalisation, ReLU), the mean over the plane, one linear layer.
 
     Pictures (N, 1, side, side) with values in (0, 1) to one number for each label, (N, K). Channels double from block
-    to block, of which there are as many as leave 3 cells a side or more.
+    to block up to `width`; there are as many blocks as leave 3 cells a side or more. So a network for larger pictures
+    has more blocks and hardly more weights, and still fits the document that carries an evaluation.
     """
 
     def __init__(self, side: int, classes: int, width: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        channels = [1, *(width * 2**i for i in range(max(1, int(math.log2(side / _SMALLEST)))))]
+        blocks = max(1, int(math.log2(side / _SMALLEST)))
+        channels = [1, *(max(1, width >> (blocks - 1 - index)) for index in range(blocks))]
         for before, after in pairwise(channels):
             convolution = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
             layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
@@ -61,7 +63,7 @@ class ConvolutionalModel(Wire):
     kind: Literal["convolutional"] = "convolutional"
     classes: int = Field(ge=2, le=MAX_CLASSES)
     side: int = Field(ge=8, le=MAX_SIDE)
-    width: int = Field(ge=1, le=256)
+    width: int = Field(ge=1, le=1024)
     networks: int = Field(ge=1, le=32)
     scores_spread: PositiveNumber
     """Standard deviation of a difference of two labels' scores on released pictures that were held out."""

@@ -80,7 +80,7 @@ class ImageRecipe:
 
     networks: int = 3
     """Each holds another fifth of the pictures out."""
-    width: int = 16
+    width: int = 64
     epochs: int = 12
     batch: int = 64
     rate: float = 2e-3
