@@ -54,6 +54,11 @@ class PictureNet(nn.Module):
         return numbers
 
 
+def stored(network: PictureNet) -> dict[str, Tensor]:
+    """The network's arrays as a bundle holds them: in 16 bits, so that an evaluation can carry a few networks."""
+    return {name: t.half() if t.is_floating_point() else t for name, t in network.state_dict().items()}
+
+
 class ConvolutionalModel(Wire):
     """The document of the kind; its arrays stand in the bundle's weights, those of network i under `i.`.
 
@@ -79,15 +84,16 @@ class ConvolutionalModel(Wire):
             # Without memory or randomness: laid out on the meta device, then filled.
             with torch.device("meta"):
                 network = PictureNet(self.side, self.classes, self.width)
-            named = {name: tensors.get(f"{index}.{name}") for name in network.state_dict()}
-            for name, wanted in network.state_dict().items():
-                found = named[name]
+            filled: dict[str, Tensor] = {}
+            for name, wanted in stored(network).items():
+                found = tensors.get(f"{index}.{name}")
                 if found is None or (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
                     raise ClassifierError(
-                        f"the classifier's weights lack {index}.{name} or have another shape there; "
+                        f"the classifier's weights lack {index}.{name} or have another shape or type there; "
                         "ask the centre for the bundle again"
                     )
-            network.load_state_dict(named, assign=True)
+                filled[name] = found.float() if found.is_floating_point() else found
+            network.load_state_dict(filled, assign=True)
             networks.append(network.eval().requires_grad_(False))
         if len(tensors) != self.networks * len(networks[0].state_dict()):
             raise ClassifierError(

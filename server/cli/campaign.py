@@ -163,7 +163,8 @@ def _pictured(path: Path, wanted: CampaignSection, encoder: Encoder, noised: Rel
         )
     if wanted.record == "numbers":
         return noised
-    return image(noised, side=encoder.content, candidates=wanted.candidates or DEFAULT_CANDIDATES)
+    candidates = DEFAULT_CANDIDATES if wanted.candidates is None else wanted.candidates
+    return image(noised, side=encoder.content, candidates=candidates)
 
 
 @app.command()

@@ -61,7 +61,7 @@ def _learn_from_pictures(pictures: PictureSet) -> TrainedOnPictures:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("training", total=recipe.networks * recipe.epochs)
-        trained = train_on_pictures(pictures, recipe, lambda network, epoch, loss: bar.advance(task))
+        trained = train_on_pictures(pictures, recipe, lambda network, epoch: bar.advance(task))
     chance = math.log(len(pictures.campaign.label_names))
     shown = ", ".join(f"{value:.3f}" for value in trained.cross_entropy)
     say(f"learnt from {trained.records} pictures; cross-entropy of those held out {shown} nats, {chance:.3f} is chance")
