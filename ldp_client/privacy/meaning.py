@@ -8,6 +8,9 @@ from ldp_client.privacy.image_spec import ImageSpec
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, ReleaseSpec
 
+_BLIND = PrivacyLoss.of(100)
+"""Up to here pictures of all latents do not go with their X-rays (docs/pictures.md)."""
+
 
 def best_guess(loss: PrivacyLoss) -> float:
     """The highest chance of guessing a yes/no fact right that was even before the release: e^eps / (1 + e^eps)."""
@@ -87,13 +90,25 @@ def what_leaves(release: ReleaseSpec | ImageSpec, label_names: tuple[str, ...]) 
     )
 
 
+def shown_by_pictures(release: ImageSpec) -> str:
+    """What may be seen of an X-ray in the picture that was released for it; half a sentence."""
+    if not isinstance(release.noised, DpGlowSpec):
+        return "it shows no patient: the public encoder made it up before any X-ray was read, noised numbers picked it"
+    return (
+        "it is decoded from noised latents: at this epsilon it shows nothing of its X-ray"
+        if release.loss <= _BLIND
+        else "it is decoded from noised latents, and the larger epsilon is, the more it shows of its X-ray: in the "
+        "thousands, the patient"
+    )
+
+
 def _what_a_picture_is(release: ImageSpec, labels: str) -> str:
     size, noised = f"{release.side} x {release.side} pixels", release.noised
     if isinstance(noised, DpGlowSpec):
         return (
             f"a picture of {size} per X-ray, decoded from all of the flow's latents, which were noised at epsilon "
-            f"{noised.laplace.loss}, and its label ({labels}), randomized at epsilon {noised.label.loss}; at an "
-            "epsilon below the thousands it shows nothing of the X-ray"
+            f"{noised.laplace.loss}, and its label ({labels}), randomized at epsilon {noised.label.loss}; "
+            f"{shown_by_pictures(release)}"
         )
     drawn = (
         f"and a label ({labels}) drawn by lot; both together stand for what is noised of the X-ray and its own label"

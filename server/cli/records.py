@@ -9,6 +9,7 @@ import typer
 
 from ldp_client.cli.console import say
 from ldp_client.errors import ConfigurationError
+from ldp_client.privacy.meaning import shown_by_pictures
 from ldp_client.wire.campaign import campaign_id
 from server.cli.opened import HERE, State, opened
 from server.learning.image_training import PictureSet
@@ -20,7 +21,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def _describe() -> None:
-    """Records are public to whoever has them: writing them elsewhere costs no epsilon."""
+    """Writing records elsewhere is post-processing, which costs no epsilon."""
 
 
 @app.command()
@@ -32,7 +33,7 @@ def export(
 ) -> None:
     """Write the pictures of a campaign as PNG files with their labels in labels.csv.
 
-    No picture shows a patient: each was made up by the public encoder, and picked by noised numbers.
+    What they show is said at the end: pictures of the bottleneck show no patient, since the public encoder made them up.
     """
     if not images:
         raise ConfigurationError("say --images: pictures are what this version exports")
@@ -45,5 +46,5 @@ def export(
     write_pictures(pictures, out)
     say(
         f"wrote {len(pictures.labels)} pictures and labels.csv to {out}; each was released at epsilon "
-        f"{campaign.loss_per_record}, picture and label together, and shows no patient"
+        f"{campaign.loss_per_record}, picture and label together; {shown_by_pictures(pictures.spec)}"
     )

@@ -77,10 +77,10 @@ def _image_spec(campaign: Campaign) -> ImageSpec:
 class ImageRecipe:
     """How the networks are trained; the defaults were chosen on releases of other X-rays (docs/decisions/0046)."""
 
-    networks: int = 3
+    networks: int = 5
     """Each holds another fifth of the pictures out."""
-    width: int = 128
-    epochs: int = 6
+    width: int = 96
+    epochs: int = 12
     batch: int = 64
     rate: float = 2e-3
     decay: float = 1e-2

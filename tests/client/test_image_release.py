@@ -33,8 +33,8 @@ WORDS = {
     "latent": "a picture of 28 x 28 pixels per X-ray, which shows no patient: one of 16 that the public encoder makes "
     "up, picked by 2 noised numbers, and its label (normal, pneumonia), randomized at epsilon 1",
     "dp_glow": "a picture of 28 x 28 pixels per X-ray, decoded from all of the flow's latents, which were noised at "
-    "epsilon 1, and its label (normal, pneumonia), randomized at epsilon 1; at an epsilon below the thousands it shows "
-    "nothing of the X-ray",
+    "epsilon 1, and its label (normal, pneumonia), randomized at epsilon 1; it is decoded from noised latents: at this "
+    "epsilon it shows nothing of its X-ray",
 }
 
 
@@ -99,6 +99,11 @@ def test_a_policy_names_the_picture_and_what_is_noised_for_it(
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_leaves_is_said_in_words(kind: str) -> None:
     assert what_leaves(KINDS[kind], LABELS) == WORDS[kind]
+
+
+def test_pictures_of_all_latents_are_not_said_to_hide_the_patient_at_an_epsilon_in_the_thousands() -> None:
+    sharp = image(dp_glow(epsilon=10_000, label_epsilon=1, classes=2, latents=32 * 32), side=28)
+    assert what_leaves(sharp, LABELS).endswith("the more it shows of its X-ray: in the thousands, the patient")
 
 
 # --- the officer's commands
