@@ -33,7 +33,7 @@ def export(
 ) -> None:
     """Write the pictures of a campaign as PNG files with their labels in labels.csv.
 
-    What they show is said at the end: pictures of the bottleneck show no patient, since the public encoder made them up.
+    What they show is said at the end: pictures of the bottleneck show no patient, the public encoder made them up.
     """
     if not images:
         raise ConfigurationError("say --images: pictures are what this version exports")
