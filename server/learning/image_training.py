@@ -124,8 +124,8 @@ def train_on_pictures(
         )
     if not 1 <= recipe.networks <= FOLDS:
         raise ParameterError(f"asked for {recipe.networks} networks; each holds out another fifth, so give 1 to 5")
-    images = (torch.from_numpy(pictures.pixels).float()[:, None] + 0.5) / 256
-    labels = torch.from_numpy(pictures.labels)
+    images = (torch.tensor(pictures.pixels).float()[:, None] + 0.5) / 256
+    labels = torch.tensor(pictures.labels)
     generator = torch.Generator().manual_seed(recipe.seed)
     fold = torch.randperm(count, generator=generator) % FOLDS
     tensors: dict[str, Tensor] = {}
