@@ -44,7 +44,7 @@ def preview(site: Site, campaign: Campaign) -> Preview:
     images, diagnoses = phantoms(COUNT, encoder.content, seed=7, pneumonia_share=0.5)
     tensors = torch.stack([encoder.prepare(image, inverted=False, window=None, bits=8) for image in images])
     labels = diagnoses.astype(np.int64) % spec.classes
-    clipped = prepare(noised, encoder.output(noised.source, tensors), labels)
+    clipped = prepare(noised, encoder.output(noised.source, tensors)[:, : noised.input_dimension], labels)
     # In a release the seed comes from campaign, site and charge; here there is no charge.
     drawn = draw(noised, clipped, [os.urandom(SEED_BYTES) for _ in range(COUNT)], source)
     made = make_images(painter_of(spec, encoder, source), drawn, source) if isinstance(spec, ImageSpec) else None

@@ -82,10 +82,11 @@ def release(
             "Install that bundle and name it in agent.toml"
         )
     asked, noised = campaign.release, noised_release(campaign.release)
-    given = encoder.output_dimension(noised.source)
-    if (given, data_set.label_names) != (noised.input_dimension, campaign.label_names):
+    # Coordinates stand in order of what they are thought to tell: a campaign takes the first few.
+    given, taken = encoder.output_dimension(noised.source), noised.input_dimension
+    if taken > given or data_set.label_names != campaign.label_names:
         raise PolicyRefusedError(
-            f"the campaign releases {noised.input_dimension} numbers and "
+            f"the campaign releases {taken} numbers and "
             f"{len(campaign.label_names)} labels; encoder and data set have {given} and "
             f"{len(data_set.label_names)}, or other labels. Ask the centre for a campaign that fits its encoder"
         )
@@ -106,7 +107,8 @@ def release(
     # (2) Each is prepared at once, by the code that prepared the public images, and only the small tensor is kept.
     while films := _read_and_prepare(data_set, encoder, queue, chunk):
         # (3) The frozen public GLOW and what the campaign reads of it: floats, and the last that are not integers.
-        outputs = encoder.output(noised.source, torch.stack([film.image for film in films]))  # (N, k)
+        images = torch.stack([film.image for film in films])
+        outputs = encoder.output(noised.source, images)[:, :taken]  # (N, k)
         # (4) X-ray and label on the integer grid, where the clip wants them whatever the floats were.
         clipped = _clip(noised, outputs, films)
         # (5) Durable before anything is drawn: approval, cap and budget checked in the same transaction.

@@ -82,7 +82,7 @@ class Encoder:
     Example:
         >>> encoder = Encoder.load(shipped())
         >>> encoder.encode(torch.full((3, 1, encoder.size, encoder.size), 0.5)).shape
-        (3, 2)
+        (3, 16)
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class Encoder:
         return self.bottleneck(self.log_scale_map(images))
 
     def output(self, source: Literal["bottleneck", "latents"], images: Tensor) -> NDArray[np.float64]:
-        """What a release reads: bottleneck coordinates (B, k), or all latents (B, size^2), the finest level first."""
+        """What a release reads the first of: coordinates (B, k), or all latents (B, size^2), the finest level first."""
         if source == "bottleneck":
             return self.encode(images)
         if not len(images):

@@ -43,7 +43,7 @@ class NearestSample:
         drawn = [encoder.decode(_normal_latents(encoder, size, source)) for size in sizes]
         self.pixels = np.concatenate([_grey(encoder, images) for images in drawn])  # (M, side, side)
         outputs = encoder.encode(torch.stack([encoder.prepare(image) for image in self.pixels]))
-        self.directions = _unit(outputs)  # (M, k)
+        self.directions = _unit(outputs[:, : spec.input_dimension])  # (M, k), of the coordinates that are noised
 
     def paint(self, estimates: NDArray[np.float64]) -> NDArray[np.uint8]:
         """The nearest sample of each (N, k) estimate, by the angle between them. Shape (N, side, side)."""
