@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from ldp_client.flow.bottleneck import fit_whitened_pca
 from ldp_client.flow.encoder import Encoder, shipped
 from ldp_client.flow.pictures import NearestSample, painter_of
 from ldp_client.privacy.drawing import draw, prepare
@@ -43,7 +42,7 @@ ALL_LATENTS_EPSILONS = (1, 8, 100, 1_000, 3_000, 10_000, 30_000, 100_000)
 
 
 class Data:
-    """Hospital X-rays and the official test set, prepared, and an encoder whose bottleneck has k coordinates."""
+    """Hospital X-rays and the official test set, prepared; how many of the encoder's coordinates are released."""
 
     def __init__(self, dimension: int) -> None:
         with np.load(Path(os.environ["LDP_DATA"]) / "pneumoniamnist.npz") as arrays:
@@ -52,13 +51,12 @@ class Data:
         public = public_indices(train)
         hospitals = np.setdiff1d(np.arange(len(train)), public)
         self.images, self.labels = train[hospitals], labels[hospitals]
-        self.encoder = Encoder.load(shipped())
-        if dimension != self.encoder.dimension:
-            maps = self.encoder.log_scale_map(self._prepared(train[public]))
-            # As `ldp-server encoder fit-bottleneck` does, without writing a bundle.
-            card = self.encoder.card.model_copy(update={"dimension": dimension})
-            self.encoder = Encoder(card, self.encoder.flow, fit_whitened_pca(maps, dimension))
+        self.encoder, self.dimension = Encoder.load(shipped()), dimension
         self.prepared, self.test = self._prepared(self.images), self._prepared(test)
+
+    def coordinates(self, prepared: torch.Tensor) -> NDArray[np.float64]:
+        """What is released of prepared X-rays (N, 1, size, size), before the clip: the first k coordinates, (N, k)."""
+        return self.encoder.encode(prepared)[:, : self.dimension]
 
     def _prepared(self, images: NDArray[np.uint8]) -> torch.Tensor:
         return torch.stack([self.encoder.prepare(one) for one in images])
@@ -85,10 +83,10 @@ def released(painter: Painter, outputs: NDArray[np.float64], labels: NDArray[np.
 def forms(data: Data, rows: slice) -> Iterator[tuple[str, Fraction | int, NoisedImages]]:
     """Each form at each of its epsilons."""
     xrays, labels = data.prepared[rows], data.labels[rows]
-    pool = NearestSample(bottleneck_form(1, data.encoder.dimension), data.encoder, SystemSource())
+    pool = NearestSample(bottleneck_form(1, data.dimension), data.encoder, SystemSource())
     for epsilon in BOTTLENECK_EPSILONS:
-        pool.spec = bottleneck_form(epsilon, data.encoder.dimension)
-        yield "bottleneck", epsilon, released(pool, data.encoder.encode(xrays), labels)
+        pool.spec = bottleneck_form(epsilon, data.dimension)
+        yield "bottleneck", epsilon, released(pool, data.coordinates(xrays), labels)
     latents = data.encoder.output("latents", xrays)
     for epsilon in ALL_LATENTS_EPSILONS:
         painter = painter_of(all_latents_form(epsilon), data.encoder, SystemSource())
@@ -145,7 +143,7 @@ def classify(data: Data, form: str, epsilons: list[Fraction], repeats: int) -> N
     """AUC on clean test X-rays of networks that saw released pictures alone; mean and spread over releases."""
     for epsilon in epsilons:
         if form == "bottleneck":
-            spec, outputs = bottleneck_form(epsilon, data.encoder.dimension), data.encoder.encode(data.prepared)
+            spec, outputs = bottleneck_form(epsilon, data.dimension), data.coordinates(data.prepared)
         else:
             spec, outputs = all_latents_form(epsilon), data.encoder.output("latents", data.prepared)
         name = f"{form}, {spec.input_dimension} numbers, epsilon {epsilon}"
@@ -190,7 +188,7 @@ def main() -> None:
     parser.add_argument(
         "--form", choices=["bottleneck", "dp_glow"], default="bottleneck", help="what classify learns from"
     )
-    parser.add_argument("--dimension", type=int, default=2, help="coordinates of the bottleneck; the shipped one has 2")
+    parser.add_argument("--dimension", type=int, default=4, help="how many of the encoder's coordinates are released")
     parser.add_argument("--epsilon", type=Fraction, nargs="+", default=[Fraction(4), Fraction(2), Fraction(1)])
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("build"))

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from ldp_client.errors import BudgetExceededError, ParameterError, PolicyRefusedError, QuarantinedError
+from ldp_client.evaluation_set import releasable
 from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.pictures import painter_of
 from ldp_client.imaging.dataset import DataSet, Item
@@ -95,9 +96,11 @@ def release(
             f"the campaign asks for pictures of {asked.side} x {asked.side} pixels; the encoder makes them of "
             f"{encoder.content} x {encoder.content}. Ask the centre for a campaign that fits its encoder"
         )
-    budget = ledger.standing_approval(campaign, today().isoformat()).policy.lifetime_budget
+    policy = ledger.standing_approval(campaign, today().isoformat()).policy
     paid = _resumable(campaign, data_set, ledger)
-    work = _work_list(campaign, data_set, ledger, paid, budget, source, late_batch)
+    # Whoever is held out for evaluations is never released: a classifier is not judged on what taught it.
+    held_in = releasable(data_set, policy, ledger)
+    work = _work_list(campaign, held_in, ledger, paid, policy.lifetime_budget, source, late_batch)
     # Public pictures, where the record is one: drawn before any X-ray is read, so nothing in them can be private.
     painter = painter_of(asked, encoder, source) if isinstance(asked, ImageSpec) and work.items else None
     queue = iter(work.items)

@@ -47,7 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 SERVER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("server.store", "server.certificates", "server.datasets", "server.edge", "server.gather"),
     ("server.learning", "server.intake", "server.config", "server.superlink"),
-    ("server.centre",),
+    ("server.centre", "server.benchmarks"),
     ("server.service", "server.flower_app", "server.reconcile"),
     ("server.cli",),
 )

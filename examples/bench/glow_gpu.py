@@ -61,7 +61,7 @@ def rows() -> list[Row]:
 
 
 def _alternate(*works: Callable[[], object]) -> list[float]:
-    """Median seconds of each, taken in turns, after two rounds to warm up; the GPU has finished when a clock is read."""
+    """Median seconds of each, in turns, after two rounds to warm up; the GPU has finished when a clock is read."""
 
     def finished(work: Callable[[], object]) -> Callable[[], None]:
         def whole() -> None:

@@ -35,7 +35,7 @@ from server.service import create_centre
 
 ENDS = "2099-12-31"
 RADIUS = "1"
-COORDINATES = 4
+COORDINATES = 3
 """How many of the encoder's coordinates are released; a bottleneck of fewer gives all that it has."""
 
 

@@ -71,7 +71,7 @@ def check(
 def _read(site: Site, campaign: str | None, unit: PrivacyUnit | None, labels: tuple[str, ...]) -> DataSet:
     if campaign is not None and unit is None and not labels:
         desk.read_mail(site)
-        return data_set(site, choose(desk.campaigns(site), campaign))
+        return data_set(site, choose(desk.asked(site), campaign))
     if campaign is not None or unit is None or not labels:
         raise ConfigurationError(
             "a data set is checked for a campaign or for a unit and labels; "

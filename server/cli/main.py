@@ -25,6 +25,7 @@ class _Nouns(LazyGroup):
         "encoder": "Train a public encoder, show its card.",
         "records": "Write a campaign's records as files: pictures with their labels.",
         "dataset": "Fetch public data sets.",
+        "bench": "Measure what a release is worth, and what it gives away.",
     }
 
 

@@ -14,13 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ldp_client.cli.console import say
 from ldp_client.diagnosis.bundle import load
+from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.image_spec import ImageSpec
 from ldp_client.wire.campaign import campaign_id
 from ldp_client.wire.signing import fingerprint
 from server.cli.opened import HERE, State, opened
+from server.cli.pupils import EncoderOption, KeyOption, PublicOption, SplitOption, StudentOption, public_coordinates
 from server.learning.classifier_bundle import linear_card, write_classifier
 from server.learning.image_bundle import image_card
 from server.learning.image_training import ImageRecipe, PictureSet, TrainedOnPictures, train_on_pictures
+from server.learning.student import teach
 from server.learning.train import TrainingSet, train
 from server.store.queries import records_of
 
@@ -37,19 +40,35 @@ def export(
     which: Annotated[str, typer.Argument(help="The campaign's name or id.")],
     out: Annotated[Path, typer.Option(help="A new folder for the bundle.")],
     name: Annotated[str | None, typer.Option(help="The classifier's name; the campaign's if not given.")] = None,
+    student: StudentOption = None,
+    encoder: EncoderOption = None,
+    key: KeyOption = "",
+    split: SplitOption = "",
+    public: PublicOption = 0,
     state: State = HERE,
 ) -> None:
-    """Learn a classifier from a campaign's records and write it as a signed bundle for `ldp-client diagnose`."""
+    """Learn a classifier from a campaign's records and write it as a signed bundle for `ldp-client diagnose`.
+
+    With --student, public X-rays without labels teach it further. From pictures, small networks learn.
+    """
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
         with centre.database.snapshot() as connection:
             payloads = [record.payload for record in records_of(connection, campaign_id(campaign))]
         command, weights = shlex.join(["ldp-server", *sys.argv[1:]]), b""
         if isinstance(campaign.release, ImageSpec):
+            if student is not None:
+                raise ConfigurationError(
+                    f"--student: the records of campaign {campaign.name} are pictures, and what networks learn from "
+                    "takes no public X-rays beside them; leave it out"
+                )
             learnt = _learn_from_pictures(PictureSet.from_payloads(campaign, payloads))
             card, weights = image_card(name or campaign.name, campaign, learnt, command)
         else:
             trained = train(TrainingSet.from_payloads(campaign, payloads))
+            if student is not None:
+                public_set = public_coordinates(campaign, student, encoder, key=key, split=split, count=public)
+                trained = teach(trained, public_set)
             card = linear_card(name or campaign.name, campaign, trained, command)
         bundle = write_classifier(card, out, centre.keys.signing, weights)
         key = fingerprint(centre.keys.signing.public_key)
