@@ -85,8 +85,8 @@ def forms(data: Data, rows: slice) -> Iterator[tuple[str, Fraction | int, Noised
     xrays, labels = data.prepared[rows], data.labels[rows]
     pool = NearestSample(bottleneck_form(1, data.dimension), data.encoder, SystemSource())
     for epsilon in BOTTLENECK_EPSILONS:
-        pool.spec = bottleneck_form(epsilon, data.dimension)
-        yield "bottleneck", epsilon, released(pool, data.coordinates(xrays), labels)
+        painter: Painter = pool.of(bottleneck_form(epsilon, data.dimension))
+        yield "bottleneck", epsilon, released(painter, data.coordinates(xrays), labels)
     latents = data.encoder.output("latents", xrays)
     for epsilon in ALL_LATENTS_EPSILONS:
         painter = painter_of(all_latents_form(epsilon), data.encoder, SystemSource())
@@ -141,23 +141,28 @@ def recognise(data: Data) -> None:
 
 def classify(data: Data, form: str, epsilons: list[Fraction], repeats: int) -> None:
     """AUC on clean test X-rays of networks that saw released pictures alone; mean and spread over releases."""
-    for epsilon in epsilons:
-        if form == "bottleneck":
-            spec, outputs = bottleneck_form(epsilon, data.dimension), data.coordinates(data.prepared)
-        else:
-            spec, outputs = all_latents_form(epsilon), data.encoder.output("latents", data.prepared)
-        name = f"{form}, {spec.input_dimension} numbers, epsilon {epsilon}"
-        aucs, errors = [], []
-        for repeat in range(repeats):
-            # Samples, noise, labels: everything is drawn anew.
-            made = released(painter_of(spec, data.encoder, SystemSource()), outputs, data.labels)
-            trained = train_on_pictures(PictureSet(_campaign(data, spec), made.pixels, made.labels))
+    outputs = data.coordinates(data.prepared) if form == "bottleneck" else data.encoder.output("latents", data.prepared)
+    aucs: dict[Fraction, list[float]] = {epsilon: [] for epsilon in epsilons}
+    errors: dict[Fraction, list[float]] = {epsilon: [] for epsilon in epsilons}
+    for repeat in range(repeats):
+        # Samples, noise, labels: everything is drawn anew; releases of one round share their samples.
+        pool = NearestSample(bottleneck_form(1, data.dimension), data.encoder, SystemSource())
+        for epsilon in epsilons:
+            if form == "bottleneck":
+                painter: Painter = pool.of(bottleneck_form(epsilon, data.dimension))
+            else:
+                painter = painter_of(all_latents_form(epsilon), data.encoder, SystemSource())
+            made = released(painter, outputs, data.labels)
+            trained = train_on_pictures(PictureSet(_campaign(data, painter.spec), made.pixels, made.labels))
             scores = trained.classifier.scores(data.encoder, data.test)
-            aucs.append(float(roc_auc_score(data.test_labels, scores[:, 1] - scores[:, 0])))
-            errors.append(_test_error(data.test_labels, scores[:, 1] - scores[:, 0]))
-            print(f"  {name}, release {repeat + 1}: {aucs[-1]:.3f}", flush=True)
-        spread = f"{np.mean(aucs):.3f} +- {np.std(aucs):.3f} over {repeats} releases of {len(data.labels)} pictures"
-        print(f"{name}: AUC {spread}; the test set's own error {np.mean(errors):.3f}", flush=True)
+            margin = scores[:, 1] - scores[:, 0]
+            aucs[epsilon].append(float(roc_auc_score(data.test_labels, margin)))
+            errors[epsilon].append(_test_error(data.test_labels, margin))
+            print(f"  {form}, epsilon {epsilon}, release {repeat + 1}: {aucs[epsilon][-1]:.3f}", flush=True)
+    for epsilon, found in aucs.items():
+        spread = f"{np.mean(found):.3f} +- {np.std(found):.3f} over {repeats} releases of {len(data.labels)} pictures"
+        error = f"the test set's own error {np.mean(errors[epsilon]):.3f}"
+        print(f"{form}, {outputs.shape[1]} numbers, epsilon {epsilon}: AUC {spread}; {error}", flush=True)
 
 
 def _campaign(data: Data, spec: ImageSpec) -> Campaign:

@@ -10,6 +10,7 @@ before any X-ray was read, and `PosteriorMean` sees latents only after they were
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ldp_client.errors import ParameterError
 from ldp_client.flow.encoder import BATCH, Encoder
 from ldp_client.flow.shrinkage import shrink
 from ldp_client.privacy.image_spec import ImageSpec
@@ -44,6 +46,26 @@ class NearestSample:
         self.pixels = np.concatenate([_grey(encoder, images) for images in drawn])  # (M, side, side)
         outputs = encoder.encode(torch.stack([encoder.prepare(image) for image in self.pixels]))
         self.directions = _unit(outputs[:, : spec.input_dimension])  # (M, k), of the coordinates that are noised
+
+    def of(self, spec: ImageSpec) -> NearestSample:
+        """A painter of another release with the same samples, which are as public for it as for this one.
+
+        Raises:
+            ParameterError: it asks for other samples, or reads other coordinates.
+        """
+        if (spec.side, spec.candidates, spec.input_dimension) != (
+            self.spec.side,
+            self.spec.candidates,
+            self.spec.input_dimension,
+        ):
+            raise ParameterError(
+                f"these are {self.spec.candidates} samples of {self.spec.side} pixels a side by "
+                f"{self.spec.input_dimension} coordinates; the release asks for {spec.candidates} of {spec.side} by "
+                f"{spec.input_dimension}"
+            )
+        other = copy.copy(self)
+        other.spec = spec
+        return other
 
     def paint(self, estimates: NDArray[np.float64]) -> NDArray[np.uint8]:
         """The nearest sample of each (N, k) estimate, by the angle between them. Shape (N, side, side)."""

@@ -10,6 +10,7 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import kstest
 
+from ldp_client.errors import ParameterError
 from ldp_client.flow.encoder import Encoder, shipped
 from ldp_client.flow.pictures import NearestSample, PosteriorMean, painter_of
 from ldp_client.flow.shrinkage import clipped_deviation, posterior_mean, shrink
@@ -53,6 +54,17 @@ def test_length_plays_no_part_and_nothing_asked_for_nothing_is_painted(painter: 
     assert np.array_equal(painter.paint(wanted), painter.paint(wanted * 1e-3))
     assert np.array_equal(painter.paint(np.zeros((1, 2)))[0], painter.pixels[0])
     assert painter.paint(np.empty((0, 2))).shape == (0, 28, 28)
+
+
+def test_another_release_may_take_the_same_samples_where_it_asks_for_such(painter: NearestSample) -> None:
+    bolder = image(joint_codebook(epsilon=4, classes=2, bottleneck_dimension=2), side=28, candidates=CANDIDATES)
+    wanted = np.random.default_rng(6).normal(size=(5, 2))
+    assert painter.of(bolder).spec == bolder != painter.spec
+    assert np.array_equal(painter.of(bolder).paint(wanted), painter.paint(wanted))
+    with pytest.raises(
+        ParameterError, match="24 samples of 28 pixels a side by 2 coordinates; the release asks for 9 of"
+    ):
+        painter.of(bolder.model_copy(update={"candidates": 9}))
 
 
 def test_samples_are_made_of_fresh_bytes_alone_and_those_are_standard_normal(encoder: Encoder) -> None:
