@@ -64,6 +64,7 @@ class CampaignSection(Section):
 
     `radius` and `bound` are in units of the encoder's output. `codewords = "auto"` takes as many as bring the error
     within 1 % of the least. A key that the mechanism has no use for is refused.
+    `coordinates` are the first of the encoder's, all if it is not given.
     With `record = "image"` a picture leaves that is made of what the mechanism drew (`image_spec.ImageSpec`).
     """
 
@@ -81,6 +82,7 @@ class CampaignSection(Section):
     bound: Number | None = None
     codewords: Annotated[int | Literal["auto"] | None, BeforeValidator(_whole_or_auto)] = None
     label_epsilon: Number | None = None
+    coordinates: Annotated[int | None, BeforeValidator(_whole)] = None
     record: Literal["numbers", "image"] = "numbers"
     candidates: Annotated[int | None, BeforeValidator(_whole)] = None
     ends: str
@@ -144,13 +146,28 @@ def _release(path: Path, wanted: CampaignSection, encoder: Encoder) -> ReleaseSp
         raise ConfigurationError(
             f"{path}: [campaign] label_epsilon: say how much of epsilon {wanted.epsilon} the label takes of its own"
         )
+    dimension = _coordinates(path, wanted, encoder)
     if wanted.mechanism == "joint_discrete_laplace":
-        return joint_laplace(bottleneck_dimension=encoder.dimension, **chosen)
+        return joint_laplace(bottleneck_dimension=dimension, **chosen)
     if wanted.mechanism == "joint_codebook":
-        return joint_codebook(bottleneck_dimension=encoder.dimension, **chosen)
+        return joint_codebook(bottleneck_dimension=dimension, **chosen)
     if wanted.mechanism == "latent":
-        return latent(bottleneck_dimension=encoder.dimension, **chosen)
+        return latent(bottleneck_dimension=dimension, **chosen)
     return dp_glow(latents=encoder.output_dimension("latents"), **chosen)
+
+
+def _coordinates(path: Path, wanted: CampaignSection, encoder: Encoder) -> int:
+    """How many of the encoder's coordinates are released."""
+    if wanted.coordinates is None:
+        return encoder.dimension
+    if wanted.mechanism == "dp_glow":
+        raise ConfigurationError(f"{path}: [campaign] coordinates: dp_glow releases all latents; leave it out")
+    if not 1 <= wanted.coordinates <= encoder.dimension:
+        raise ConfigurationError(
+            f"{path}: [campaign] coordinates: the encoder {encoder.card.name} has {encoder.dimension}, so write 1 to "
+            f"{encoder.dimension}; found {wanted.coordinates}"
+        )
+    return wanted.coordinates
 
 
 def _pictured(path: Path, wanted: CampaignSection, encoder: Encoder, noised: ReleaseSpec) -> CampaignRelease:

@@ -172,6 +172,19 @@ def test_a_label_of_its_own_needs_its_share(tmp_path: Path, mechanism: str) -> N
         read_campaign(written(tmp_path, mechanism, ""))
 
 
+@pytest.mark.parametrize("mechanism", ["joint_discrete_laplace", "joint_codebook", "latent"])
+def test_a_campaign_takes_the_first_few_coordinates(tmp_path: Path, mechanism: str) -> None:
+    keys = KEYS[mechanism].replace('constant = "1/4"\n', "").replace('label_code = "one_hot"\n', "")
+    few = read_campaign(written(tmp_path, mechanism, keys + "coordinates = 3\n")).release
+    assert few.input_dimension == 3
+    assert read_campaign(written(tmp_path, mechanism, keys)).release.input_dimension == 16
+    for found in (0, 17):
+        with pytest.raises(ConfigurationError, match=f"kermany28 has 16, so write 1 to 16; found {found}"):
+            read_campaign(written(tmp_path, mechanism, keys + f"coordinates = {found}\n"))
+    with pytest.raises(ConfigurationError, match="coordinates: dp_glow releases all latents; leave it out"):
+        read_campaign(written(tmp_path, "dp_glow", KEYS["dp_glow"] + "coordinates = 3\n"))
+
+
 @pytest.mark.parametrize(("mechanism", "candidates"), [("joint_codebook", 4096), ("latent", 4096), ("dp_glow", 0)])
 def test_a_picture_is_asked_for_by_one_key(tmp_path: Path, world: World, mechanism: str, candidates: int) -> None:
     keys = {**KEYS, "joint_codebook": ""}[mechanism]
