@@ -44,6 +44,7 @@ labels = ["normal", "pneumonia"]
 unit = "image"
 epsilon = "2"
 mechanism = "joint_codebook"
+coordinates = 4
 record = "image"
 candidates = 32
 ends = "2099-12-31"
