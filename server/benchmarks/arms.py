@@ -15,11 +15,12 @@ from ldp_client.privacy.release_design import joint_codebook, joint_laplace, lat
 from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks.released import released
 from server.benchmarks.scene import Scene
+from server.learning.student import steady_shares
 from server.learning.train import TrainingSet, train
 
 Floats = NDArray[np.float64]
 Track = Literal["U", "V", "L"]
-STUDENT_SECONDS = 3.0
+STUDENT_SECONDS = 0.3
 Score = Callable[[Scene, Fraction | None], Floats]
 Alter = Callable[[Scene, TrainingSet], TrainingSet]
 """What becomes of the decoded records before they are learnt from: crafted ones among them, a cap on sites."""
@@ -35,7 +36,8 @@ class Student(Protocol):
             scene: whose public pool and test X-rays are meant; hospital X-rays and all labels are out of bounds.
             view: the numbers that the direction belongs to.
             direction: (K-1, k), as `LinearClassifier.mean` has it.
-            shares: (K,) of the labels among the hospitals' records, where the release carries them.
+            shares: (K,) of the labels among the hospitals' records, drawn towards 1/K as far as they are doubtful; None
+                where the release does not carry them.
         """
         ...
 
@@ -132,7 +134,8 @@ def ours(wanted: Wanted, alter: Alter | None = None, student: Student | None = N
         if student is None:
             return trained.classifier.scores(scene.test(wanted.view))
         direction = np.array(trained.classifier.mean, dtype=np.float64)
-        return student(scene, wanted.view, direction, None if trained.moments is None else trained.moments.shares)
+        shares = None if trained.moments is None else steady_shares(trained.moments)
+        return student(scene, wanted.view, direction, shares)
 
     codebook, named = wanted.kind == "codebook", wanted.words
     arm = Arm(

@@ -13,8 +13,10 @@ from server.benchmarks.arms import Wanted
 FILE = "chosen.toml"
 
 
-def chosen(data: str, task: str, epsilon: Fraction, file: Path | None = None) -> Wanted:
+def chosen(data: str, task: str, epsilon: Fraction, file: Path | None = None, *, student: bool = False) -> Wanted:
     """The line of `file` (the committed one by default) for a data set, a task and an epsilon per record.
+
+    With a student it is the table `TASK with a student`.
 
     Raises:
         ConfigurationError: the file cannot be read, has no line for them, or one that describes no release.
@@ -25,6 +27,7 @@ def chosen(data: str, task: str, epsilon: Fraction, file: Path | None = None) ->
         tables = tomllib.loads(text)
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"asked for the chosen configurations; {name} cannot be read: {error}") from error
+    task = f"{task} with a student" if student else task
     lines = tables.get(data, {}).get(task) or tables.get("default", {}).get(task)
     if not lines:
         raise ConfigurationError(f"{name} has no configuration for {data}, {task}; add a table [{data}.{task}]")

@@ -23,6 +23,7 @@ from server.benchmarks.scene import Scene
 PENALTY = 0.01
 """Inverse strength of the L2 penalty of every logistic regression on standardised numbers."""
 COMPONENTS = 8
+STARTS = 4
 BOX = "3"
 
 
@@ -136,12 +137,12 @@ def chosen_on_validation(views: tuple[str, ...]) -> Score:
     return score
 
 
-def public_only(classes: int) -> list[Arm]:
+def public_only(classes: int, coordinates: int) -> list[Arm]:
     """What nobody needs a hospital for, by track. Components have no meaning for more than two labels."""
     rows = []
-    components = (f"map {COMPONENTS}", f"statistics {COMPONENTS}")
+    components = (f"map {COMPONENTS}", f"statistics {COMPONENTS}", f"bottleneck {coordinates}")
     if classes == 2:
-        for view in ("map 2", "statistics 2"):
+        for view in ("map 2", "statistics 2", f"bottleneck {coordinates}"):
             rows.append(
                 Arm(
                     "public only",
@@ -161,7 +162,7 @@ def public_only(classes: int) -> list[Arm]:
                 "public only",
                 "none",
                 "none",
-                glow=f"one component of {COMPONENTS} of the map and {COMPONENTS} of local statistics",
+                glow=f"one of {COMPONENTS} of the map, {COMPONENTS} of local statistics, {coordinates} coordinates",
                 score=chosen_on_validation(components),
                 track="V",
                 repeats=1,
@@ -189,18 +190,19 @@ def public_only(classes: int) -> list[Arm]:
     return rows
 
 
-def taught_by_nobody(student: Student) -> list[Arm]:
-    """What the student makes of public structure alone: from the first component, and from the wrong starts after it.
+def taught_by_nobody(student: Student, coordinates: int) -> list[Arm]:
+    """What the student makes of public structure alone: from the first coordinate, and from wrong starts after it.
 
     The first says how much of a student's area the hospitals' records bring (orientation and prevalence, or more); the
     others that a student does not find a finding that nobody pointed to. The better sign is quoted of all.
     """
+    taken = min(STARTS, coordinates)
 
     def starting(axis: int) -> Score:
         def score(scene: Scene, epsilon: Fraction | None) -> Floats:
-            direction = np.zeros((1, COMPONENTS))
+            direction = np.zeros((1, taken))
             direction[0, axis] = 1.0
-            return student(scene, f"map {COMPONENTS}", direction, None)
+            return student(scene, f"bottleneck {taken}", direction, None)
 
         return score
 
@@ -209,7 +211,7 @@ def taught_by_nobody(student: Student) -> list[Arm]:
             "public only",
             "none",
             "none",
-            glow=f"map {COMPONENTS}, component {axis + 1}",
+            glow=f"bottleneck {taken}, started from coordinate {axis + 1}",
             score=starting(axis),
             student=True,
             repeats=1,
@@ -218,12 +220,12 @@ def taught_by_nobody(student: Student) -> list[Arm]:
             oriented=False,
             private=False,
         )
-        for axis in (0, 1, 2, 3)
+        for axis in range(taken)
     ]
 
 
 def _glow(view: str) -> str:
-    return view if view.startswith("map") else f"none: {view}"
+    return view if view.startswith(("map", "bottleneck")) else f"none: {view}"
 
 
 def everything(classes: int) -> list[Arm]:

@@ -122,13 +122,16 @@ def _sooner(arm: Arm) -> Arm:
 
 
 def _without_epsilon(task: Task, extent: Extent) -> Iterator[Entry]:
-    arms = [*public_only(task.classes), *(arm for arm in everything(task.classes) if not arm.private)]
+    arms = [
+        *public_only(task.classes, max(1, extent.dimension)),
+        *(arm for arm in everything(task.classes) if not arm.private),
+    ]
     arms += [_clean(f"{kind} {k}") for kind in ("map", "statistics") for k in _COUNTS]
     arms += [_clean(wanted.view) for wanted in _own(extent)]
     if extent.has("networks"):
         arms += networks()
     if extent.student is not None and extent.has("student") and task.classes == 2:
-        arms += taught_by_nobody(extent.student)
+        arms += taught_by_nobody(extent.student, extent.dimension)
     for arm in arms:
         yield Entry(arm, 1, None)
 
@@ -145,8 +148,8 @@ def _clean(view: str) -> Arm:
 def _ours(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
     students = [None] if extent.student is None or not extent.has("student") else [None, extent.student]
     for epsilon in extent.shown(EPSILONS):
-        wanted = chosen(data, task.name, epsilon / cap)
         for student in students:
+            wanted = chosen(data, task.name, epsilon / cap, student=student is not None)
             forecast = wanted if student is None else None
             yield Entry(ours(wanted, student=student, chosen_by="chosen.toml"), cap, epsilon, forecast=forecast)
     releases = (*RELEASES[:4], STATISTICS[0]) if extent.quick or cap > 1 else (*RELEASES, *STATISTICS)

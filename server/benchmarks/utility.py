@@ -32,6 +32,7 @@ from server.benchmarks.provenance import code_digest, processor
 from server.benchmarks.resume import write_array, write_text
 from server.benchmarks.scene import scene
 from server.benchmarks.smaller import smaller
+from server.benchmarks.students import student
 from server.benchmarks.table import Entry, Extent, entries
 from server.benchmarks.tasks import Archive, Task, read_archive
 
@@ -96,7 +97,7 @@ class Bench:
         """The rows of a task at a cap."""
         key = (task.name, cap)
         if key not in self._tables:
-            extent = Extent(self.asked.quick, self.asked.without, self.encoded.bottleneck.dimension)
+            extent = Extent(self.asked.quick, self.asked.without, self.encoded.bottleneck.dimension, student)
             self._tables[key] = entries(self.data, task, cap, extent)
         return self._tables[key]
 

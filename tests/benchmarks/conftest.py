@@ -54,7 +54,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for parameter in flow.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     width = SHAPE.map_dimension
-    bottleneck = Bottleneck(np.zeros(width), np.ascontiguousarray(np.eye(width)[:2]))
+    bottleneck = Bottleneck(np.zeros(width), np.ascontiguousarray(np.eye(width)[:8]))
     card = EncoderCard(
         name="untrained",
         data_family="none",
@@ -69,7 +69,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         width=SHAPE.width,
         bits_per_dim="8.0",
         bottleneck=WHITENED_PCA,
-        dimension=2,
+        dimension=8,
         weights_sha256="0" * 64,
         command="ldp-server encoder train --data none.npz",
     )
@@ -116,5 +116,5 @@ def normal() -> Encoded:
         (Task("pneumonia", ("normal", "pneumonia"), labels),),
     )
     latents = generator.normal(size=(len(part), 64)).astype(np.float32)
-    bottleneck = fit_whitened_pca(maps[archive.pool], 2)
+    bottleneck = fit_whitened_pca(maps[archive.pool], 8)
     return Encoded(archive, "e" * 64, bottleneck, maps=maps, latents=latents, contrast=maps)

@@ -22,6 +22,7 @@ from server.benchmarks.peers import everything_noised, first_component, posterio
 from server.benchmarks.poisoning import crafted, poisoned
 from server.benchmarks.released import within_cap
 from server.benchmarks.scene import Change, Scene, balanced, few, inverted, permuted, rare, scene, shifted, uneven
+from server.benchmarks.students import student
 from server.benchmarks.table import CONTROL, CONTROL_REPEATS, Extent, entries
 
 LAPLACE, CODEBOOK = Wanted("laplace", "map 2"), Wanted("codebook", "map 2")
@@ -83,7 +84,7 @@ class Pupil:
 
 def test_a_student_gets_direction_and_shares_and_its_rows_say_so(normal: Encoded) -> None:
     task, pupil = normal.archive.tasks[0], Pupil()
-    extent = Extent(quick=True, without=("networks", "dp-sgd", "edges"), student=pupil)
+    extent = Extent(quick=True, without=("networks", "dp-sgd", "edges"), dimension=8, student=pupil)
     rows = [entry for entry in entries("normal", task, 1, extent) if entry.arm.student]
     assert {entry.arm.release for entry in rows} == {"public only", "joint"}
     one = scene(normal, task, 1, 0)
@@ -98,7 +99,7 @@ def test_a_student_gets_direction_and_shares_and_its_rows_say_so(normal: Encoded
 def test_a_student_from_a_wrong_start_does_not_reach_what_a_right_one_does(normal: Encoded) -> None:
     task = normal.archive.tasks[0]
     labels, one = task.labels[normal.archive.part == "test"], scene(normal, task, 1, 0)
-    right, *wrong = (area(arm.score(one, None), labels) for arm in taught_by_nobody(Pupil()))
+    right, *wrong = (area(arm.score(one, None), labels) for arm in taught_by_nobody(student, 8))
     assert max(right, 1 - right) > 0.9
     assert all(max(found, 1 - found) < 0.7 for found in wrong)
 
@@ -213,5 +214,5 @@ def test_what_has_no_form_without_noise_and_no_such_view_is_said(normal: Encoded
     with pytest.raises(ParameterError, match="there is no view 'levels 2'"):
         first_component("levels 2")(scene(normal, normal.archive.tasks[0], 1, 0), None)
     np.testing.assert_allclose(normal.view("bottleneck 1"), normal.view("map 2")[:, :1])
-    with pytest.raises(ParameterError, match="asked for 3 coordinates of a bottleneck that has 2"):
-        normal.view("bottleneck 3")
+    with pytest.raises(ParameterError, match="asked for 9 coordinates of a bottleneck that has 8"):
+        normal.view("bottleneck 9")
