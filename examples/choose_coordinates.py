@@ -22,7 +22,7 @@ from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.installed import open_bundle
 from ldp_client.privacy.codebook import noise_variance
 from ldp_client.privacy.labels import simplex
-from ldp_client.privacy.release_spec import joint_codebook
+from ldp_client.privacy.release_design import joint_codebook
 from server.learning.public_images import read_images
 from server.learning.public_subset import public_indices
 
