@@ -43,6 +43,8 @@ Day = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
 
 WARN_ABOVE = PrivacyLoss.of(4)
 FLAG_ABOVE = PrivacyLoss.of(8)
+USUAL_MECHANISMS: tuple[ReleaseKind, ...] = ("joint_discrete_laplace", "joint_codebook")
+"""What a policy allows that does not name any: those that noise X-ray and label together."""
 
 
 class Campaign(Wire):
@@ -118,7 +120,7 @@ class Policy(Wire):
     site: SiteId
     serial: Position
     encoders: tuple[Digest, ...]
-    mechanisms: tuple[ReleaseKind, ...] = ("joint_discrete_laplace", "joint_codebook")
+    mechanisms: tuple[ReleaseKind, ...] = USUAL_MECHANISMS
     units: tuple[Unit, ...] = ("patient",)
     max_micro_epsilon_per_record: MicroEpsilon = 2_000_000
     lifetime_micro_epsilon: MicroEpsilon
