@@ -157,6 +157,12 @@ def test_what_pictures_taught_runs_in_the_hospital(road: Road, capsys: pytest.Ca
     (scored,) = report["scored"]
     assert set(scored["scores"]) == set(LABELS)
     assert all(score < 0 for score in scored["scores"].values())  # log-probabilities
+    asked = ("evaluate", "publish", "check", "--classifier", str(out), "--epsilon", "1", "--unit", "image")
+    assert command(centre_cli, *asked, "--ends", "2099-12-31", "--state", road.centre) == 0
+    capsys.readouterr()
     plain = str(road.folder / "classifier.json")
     assert command(centre_cli, "train", "pictures", "--out", plain, "--state", road.centre) == 2
     assert "`ldp-server model export` learns from those" in " ".join(capsys.readouterr().err.split())
+    pupil = ("--student", str(road.folder), "--out", str(road.folder / "other"))
+    assert command(centre_cli, "model", "export", "pictures", *pupil, "--state", road.centre) == 2
+    assert "takes no public X-rays beside them; leave it out" in " ".join(capsys.readouterr().err.split())
