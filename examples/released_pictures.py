@@ -144,9 +144,9 @@ def classify(data: Data, form: str, epsilons: list[Fraction], repeats: int) -> N
     outputs = data.coordinates(data.prepared) if form == "bottleneck" else data.encoder.output("latents", data.prepared)
     aucs: dict[Fraction, list[float]] = {epsilon: [] for epsilon in epsilons}
     errors: dict[Fraction, list[float]] = {epsilon: [] for epsilon in epsilons}
+    pool = NearestSample(bottleneck_form(1, data.dimension), data.encoder, SystemSource())
     for repeat in range(repeats):
-        # Samples, noise, labels: everything is drawn anew; releases of one round share their samples.
-        pool = NearestSample(bottleneck_form(1, data.dimension), data.encoder, SystemSource())
+        # Noise and labels are drawn anew for each release; the samples, which take long, are the same ones.
         for epsilon in epsilons:
             if form == "bottleneck":
                 painter: Painter = pool.of(bottleneck_form(epsilon, data.dimension))
