@@ -30,7 +30,7 @@ EPSILONS = ("0.5", "1", "2", "4", "8", "16")
 TRIED = (1, 2, 3, 4, 5, 6, 8, 12, 16)
 FINDINGS = 100
 NEAR = 0.03
-CONSTANTS = (None, "1/2")
+CONSTANTS = (None, "7/10")
 Floats = NDArray[np.float64]
 
 

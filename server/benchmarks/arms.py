@@ -15,7 +15,7 @@ from ldp_client.privacy.release_design import joint_codebook, joint_laplace, lat
 from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks.released import released
 from server.benchmarks.scene import Scene
-from server.learning.student import steady_shares
+from server.learning.student import Shares
 from server.learning.train import TrainingSet, train
 
 Floats = NDArray[np.float64]
@@ -29,14 +29,14 @@ Alter = Callable[[Scene, TrainingSet], TrainingSet]
 class Student(Protocol):
     """A student on public X-rays without labels: post-processing of a direction, which costs no epsilon."""
 
-    def __call__(self, scene: Scene, view: str, direction: Floats, shares: Floats | None) -> Floats:
+    def __call__(self, scene: Scene, view: str, direction: Floats, shares: Shares | None) -> Floats:
         """Scores (T,) or (T, K) of the test X-rays.
 
         Args:
             scene: whose public pool and test X-rays are meant; hospital X-rays and all labels are out of bounds.
             view: the numbers that the direction belongs to.
             direction: (K-1, k), as `LinearClassifier.mean` has it.
-            shares: (K,) of the labels among the hospitals' records, drawn towards 1/K as far as they are doubtful; None
+            shares: of the labels among the hospitals' records, drawn towards 1/K as far as they are doubtful; None
                 where the release does not carry them.
         """
         ...
@@ -134,7 +134,7 @@ def ours(wanted: Wanted, alter: Alter | None = None, student: Student | None = N
         if student is None:
             return trained.classifier.scores(scene.test(wanted.view))
         direction = np.array(trained.classifier.mean, dtype=np.float64)
-        shares = None if trained.moments is None else steady_shares(trained.moments)
+        shares = None if trained.moments is None else Shares.told_by(trained.moments)
         return student(scene, wanted.view, direction, shares)
 
     codebook, named = wanted.kind == "codebook", wanted.words

@@ -14,7 +14,7 @@ records tell them: without that, an imbalanced class eats the other.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,42 @@ LEAST_SHARE = 0.05
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Shares:
+    """How frequent each label is, as far as it is known: means (K,) and standard deviations (K,)."""
+
+    mean: Floats
+    deviation: Floats
+
+    @classmethod
+    def known(cls, shares: Floats) -> Shares:
+        """Shares (K,) without doubt."""
+        return cls(shares, np.zeros(len(shares)))
+
+    @classmethod
+    def told_by(cls, moments: Moments) -> Shares:
+        """What records tell, drawn towards 1/K as far as noise makes it doubtful.
+
+        The mean of what was estimated, with the variance of the estimate's error, and of a share that is uniform on all
+        shares, which has mean 1/K and variance (K-1) / (K^2 (K+1)): each weighted by the other's variance.
+        """
+        classes = len(moments.shares)
+        prior = (classes - 1) / (classes**2 * (classes + 1))
+        weight = prior / (prior + moments.share_error**2)
+        return cls(weight * moments.shares + (1 - weight) / classes, np.sqrt(weight) * moments.share_error)
+
+    def likely(self) -> list[Floats]:
+        """The mean, and each label one deviation more and less frequent; all (K,), positive, and summing to 1."""
+        found = [self.mean]
+        for label, deviation in enumerate(self.deviation):
+            for step in (-deviation, deviation) if deviation > 0 else ():
+                moved = np.clip(self.mean[label] + step, LEAST_SHARE, 1 - LEAST_SHARE)
+                others = self.mean * (1 - moved) / max(1 - self.mean[label], LEAST_SHARE)
+                found.append(np.where(np.arange(len(self.mean)) == label, moved, others))
+        positive = [np.maximum(shares, LEAST_SHARE) for shares in found]
+        return [shares / shares.sum() for shares in positive]
+
+
 def teach(trained: Trained, public: Floats) -> Trained:
     """The same classifier after a student took over, on public coordinates (N, D), D at least its own.
 
@@ -42,55 +78,51 @@ def teach(trained: Trained, public: Floats) -> Trained:
     if trained.moments is None:
         raise ParameterError(
             "a student needs to know how frequent each label is, and this campaign's records do not carry it; "
-            'ask for `constant = "1/2"` in the next campaign.toml, or leave the student out'
+            'ask for `constant = "7/10"` in the next campaign.toml, or leave the student out'
         )
     direction = np.array([[float(value) for value in row] for row in trained.classifier.mean])
-    mean = fit_student(direction, public, steady_shares(trained.moments))
+    mean = fit_student(direction, public, Shares.told_by(trained.moments))
     rows = tuple(tuple(repr(float(value)) for value in row) for row in mean)
     return replace(trained, classifier=trained.classifier.model_copy(update={"mean": rows}))
 
 
-def steady_shares(moments: Moments) -> Floats:
-    """Shares of the labels (K,), drawn towards 1/K as far as noise makes them doubtful.
-
-    The mean of what was estimated, with a variance of the estimate's error, and of a share that is uniform on all
-    shares, which has mean 1/K and variance (K-1) / (K^2 (K+1)): each weighted by the other's variance.
-    """
-    classes = len(moments.shares)
-    prior = (classes - 1) / (classes**2 * (classes + 1))
-    weight = prior / (prior + moments.share_error**2)
-    shares: Floats = weight * moments.shares + (1 - weight) / classes
-    shares = np.maximum(shares, LEAST_SHARE)
-    shares /= shares.sum()
-    return shares
-
-
-def fit_student(direction: Floats, public: Floats, shares: Floats) -> Floats:
+def fit_student(direction: Floats, public: Floats, shares: Shares) -> Floats:
     """The student's matrix (K-1, D), to be read as the classifier's: scores s_y^T M z of coordinates z.
+
+    One student is taught for each of the shares that are likely, and their scores are averaged, each in its own
+    standard deviations: the student is most easily misled by a wrong share.
 
     Args:
         direction: (K-1, k), the classifier that the records taught.
         public: coordinates of public X-rays without labels (N, D), D >= k.
-        shares: of the labels (K,), which sum to 1.
+        shares: of the labels.
 
     Raises:
         ParameterError: other shapes, or fewer than ten X-rays for each label.
     """
     classes, taken = len(direction) + 1, direction.shape[1]
-    if public.ndim != 2 or public.shape[1] < taken or shares.shape != (classes,) or len(public) < 10 * classes:
+    if public.ndim != 2 or public.shape[1] < taken or shares.mean.shape != (classes,) or len(public) < 10 * classes:
         raise ParameterError(
             f"asked for a student of {classes} labels and {taken} coordinates from public coordinates of shape "
-            f"{public.shape} and {len(shares)} shares; give at least {10 * classes} X-rays of {taken} coordinates"
+            f"{public.shape} and {len(shares.mean)} shares; give at least {10 * classes} X-rays of {taken} coordinates"
         )
-    codes = simplex(classes)
-    scores = public[:, :taken] @ direction.T @ codes.T  # (N, K)
+    start = public[:, :taken] @ direction.T @ simplex(classes).T  # (N, K)
+    students = [_taught(start, public, one) for one in shares.likely()]
+    matrix: Floats = np.mean(students, axis=0)
+    return matrix
+
+
+def _taught(scores: Floats, public: Floats, shares: Floats) -> Floats:
+    """One student's matrix (K-1, D), scaled so that its scores of public X-rays have standard deviation 1."""
+    classes = scores.shape[1]
     weights = np.zeros((classes, public.shape[1]))
     for _ in range(ROUNDS):
         model = LogisticRegression(C=REGULARISATION, max_iter=1000).fit(public, assigned(scores, shares))
         weights = model.coef_ if classes > 2 else np.vstack([-model.coef_ / 2, model.coef_ / 2])
         scores = public @ weights.T
     # Scores matter up to a number common to all labels, and such rows are what the simplex code spans.
-    matrix: Floats = (classes - 1) / classes * codes.T @ (weights - weights.mean(0))
+    weights = weights - weights.mean(0)
+    matrix: Floats = (classes - 1) / classes * simplex(classes).T @ weights / (public @ weights.T).std()
     return matrix
 
 

@@ -24,6 +24,7 @@ from server.benchmarks.released import within_cap
 from server.benchmarks.scene import Change, Scene, balanced, few, inverted, permuted, rare, scene, shifted, uneven
 from server.benchmarks.students import student
 from server.benchmarks.table import CONTROL, CONTROL_REPEATS, Extent, entries
+from server.learning.student import Shares
 
 LAPLACE, CODEBOOK = Wanted("laplace", "map 2"), Wanted("codebook", "map 2")
 
@@ -74,9 +75,9 @@ class Pupil:
     """A student that only remembers what it was started with."""
 
     def __init__(self) -> None:
-        self.shares: list[Floats | None] = []
+        self.shares: list[Shares | None] = []
 
-    def __call__(self, scene: Scene, view: str, direction: Floats, shares: Floats | None) -> Floats:
+    def __call__(self, scene: Scene, view: str, direction: Floats, shares: Shares | None) -> Floats:
         self.shares.append(shares)
         scores: Floats = scene.test(view) @ direction.T @ simplex(2).T
         return scores
@@ -92,7 +93,7 @@ def test_a_student_gets_direction_and_shares_and_its_rows_say_so(normal: Encoded
     assert taught.shape == (300, 2)
     shares = pupil.shares[-1]
     assert shares is not None
-    assert abs(shares[1] - one.labels.mean()) < 0.2
+    assert abs(shares.mean[1] - one.labels.mean()) < 0.2
     assert not [entry for entry in entries("normal", task, 1, replace(extent, student=None)) if entry.arm.student]
 
 

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from ldp_client.errors import ParameterError
 from ldp_client.privacy.labels import simplex
-from server.learning.student import LEAST_SHARE, assigned, fit_student, steady_shares, teach
+from server.learning.student import LEAST_SHARE, Shares, assigned, fit_student, teach
 from server.learning.train import Moments, Trained
 
 Floats = NDArray[np.float64]
@@ -29,8 +29,8 @@ def chests(count: int = 900, classes: int = 2, seed: int = 0) -> tuple[Floats, N
     return points - points.mean(0), labels
 
 
-def shares_of(labels: NDArray[np.int64]) -> Floats:
-    return np.bincount(labels) / len(labels)
+def shares_of(labels: NDArray[np.int64]) -> Shares:
+    return Shares.known(np.bincount(labels) / len(labels))
 
 
 class TestFit:
@@ -58,12 +58,12 @@ class TestFit:
     def test_a_wrong_start_leads_to_a_wrong_student(self) -> None:
         points, labels = chests()
         direction = -np.array([[1.0, 0.3]]) * np.sign(simplex(2)[1, 0])
-        matrix = fit_student(direction, points, shares_of(labels)[::-1])
+        matrix = fit_student(direction, points, Shares.known(shares_of(labels).mean[::-1]))
         assert roc_auc_score(labels, (points @ matrix.T @ simplex(2).T)[:, 1]) < 0.1
 
     def test_where_public_xrays_show_no_difference_it_keeps_to_the_records(self) -> None:
         points = np.random.default_rng(4).normal(size=(900, 6))
-        matrix = fit_student(np.array([[1.0, 0.0]]), points, np.array([0.4, 0.6]))
+        matrix = fit_student(np.array([[1.0, 0.0]]), points, Shares.known(np.array([0.4, 0.6])))
         assert matrix[0, 0] / np.linalg.norm(matrix) > 0.9
 
     def test_what_cannot_be_fitted_is_refused(self) -> None:
@@ -71,11 +71,11 @@ class TestFit:
         with pytest.raises(
             ParameterError, match=r"2 labels and 7 coordinates from public coordinates of shape \(30, 6\)"
         ):
-            fit_student(np.ones((1, 7)), points, np.array([0.5, 0.5]))
+            fit_student(np.ones((1, 7)), points, Shares.known(np.array([0.5, 0.5])))
         with pytest.raises(ParameterError, match="give at least 20 X-rays of 2 coordinates"):
-            fit_student(np.ones((1, 2)), points[:19], np.array([0.5, 0.5]))
+            fit_student(np.ones((1, 2)), points[:19], Shares.known(np.array([0.5, 0.5])))
         with pytest.raises(ParameterError, match="and 3 shares"):
-            fit_student(np.ones((1, 2)), points, np.ones(3) / 3)
+            fit_student(np.ones((1, 2)), points, Shares.known(np.ones(3) / 3))
 
 
 class TestAssigned:
@@ -102,28 +102,50 @@ class TestAssigned:
 
 
 class TestShares:
-    def test_what_is_known_exactly_stays(self) -> None:
-        moments = Moments(np.array([0.2, 0.8]), np.zeros((2, 1)), np.zeros(2))
-        assert steady_shares(moments) == pytest.approx([0.2, 0.8])
+    def test_what_is_known_exactly_stays_and_is_all_that_is_likely(self) -> None:
+        shares = Shares.told_by(Moments(np.array([0.2, 0.8]), np.zeros((2, 1)), np.zeros(2)))
+        assert len(shares.likely()) == 1
+        assert shares.likely()[0] == pytest.approx([0.2, 0.8])
 
     def test_what_noise_alone_could_say_is_no_more_than_equal_shares(self) -> None:
-        moments = Moments(np.array([0.02, 0.98]), np.zeros((2, 1)), np.full(2, 10.0))
-        assert steady_shares(moments) == pytest.approx([0.5, 0.5], abs=0.01)
+        shares = Shares.told_by(Moments(np.array([0.02, 0.98]), np.zeros((2, 1)), np.full(2, 10.0)))
+        assert shares.mean == pytest.approx([0.5, 0.5], abs=0.01)
+        assert shares.deviation == pytest.approx([1 / 12**0.5] * 2, rel=0.01)  # that of a uniform share
+
+    def test_likely_shares_lie_around_the_mean_and_sum_to_one(self) -> None:
+        shares = Shares(np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.05, 0.02]))
+        likely = np.array(shares.likely())
+        assert likely.shape == (7, 3)
+        assert likely.sum(1) == pytest.approx(np.ones(7))
+        assert likely.mean(0) == pytest.approx(shares.mean, abs=0.01)
+        assert likely[1:3, 0] == pytest.approx([0.4, 0.6])
 
     def test_no_label_disappears(self) -> None:
-        moments = Moments(np.array([0.0, 1.0]), np.zeros((2, 1)), np.zeros(2))
-        assert steady_shares(moments).min() >= LEAST_SHARE / (1 + LEAST_SHARE)
+        shares = Shares(np.array([0.0, 1.0]), np.array([0.3, 0.3]))
+        assert min(one.min() for one in shares.likely()) >= LEAST_SHARE / (1 + LEAST_SHARE)
 
-    def test_the_mean_of_what_was_estimated_is_nearer_than_the_estimate(self) -> None:
-        generator, errors = np.random.default_rng(3), []
+    def test_the_mean_is_nearer_the_truth_than_the_estimate_and_the_deviation_says_how_near(self) -> None:
+        generator, errors, scores = np.random.default_rng(3), [], []
         for truth in generator.uniform(0, 1, 400):
-            found = np.clip(truth + 0.3 * generator.normal(), 0, 1)
-            steady = steady_shares(Moments(np.array([1 - found, found]), np.zeros((2, 1)), np.full(2, 0.3)))[1]
-            errors.append(((steady - truth) ** 2, (found - truth) ** 2))
+            found = truth + 0.3 * generator.normal()
+            told = Shares.told_by(Moments(np.array([1 - found, found]), np.zeros((2, 1)), np.full(2, 0.3)))
+            errors.append(((told.mean[1] - truth) ** 2, (found - truth) ** 2))
+            scores.append((told.mean[1] - truth) / told.deviation[1])
         assert np.mean([one for one, _ in errors]) < np.mean([other for _, other in errors])
+        assert np.std(scores) == pytest.approx(1, abs=0.15)
+
+
+def test_doubtful_shares_make_students_that_are_averaged() -> None:
+    points, _ = chests()
+    direction = np.array([[1.0, 0.3]]) * np.sign(simplex(2)[1, 0])
+    doubted = Shares(np.array([0.4, 0.6]), np.full(2, 0.2))
+    alone = [fit_student(direction, points, Shares.known(shares)) for shares in doubted.likely()]
+    assert fit_student(direction, points, doubted) == pytest.approx(np.mean(alone, axis=0))
+    assert np.std([matrix[0, 0] for matrix in alone]) > 0.001
+    assert [(points @ matrix.T @ simplex(2).T).std() for matrix in alone] == pytest.approx([1.0] * 5)
 
 
 def test_a_release_without_shares_has_no_student() -> None:
     trained = Trained(None, 0.1, None)  # type: ignore[arg-type]  # the classifier is not looked at
-    with pytest.raises(ParameterError, match=r"records do not carry it; ask for `constant = \"1/2\"` in the next"):
+    with pytest.raises(ParameterError, match=r"records do not carry it; ask for `constant = \"7/10\"` in the next"):
         teach(trained, np.zeros((40, 2)))
