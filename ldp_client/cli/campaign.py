@@ -194,11 +194,12 @@ def approve(
     with _site(state) as (site, offered):
         campaign = choose(offered, which)
         made = approve_campaign(site, campaign, signer, expires)
+        does = "releases" if isinstance(campaign, Campaign) else "answers"
         say(
             [
                 *lines(made, campaign),
-                f"approved until {min(expires or campaign.ends, campaign.ends)}; "
-                "the agent releases when the centre has witnessed",
+                f"approved until {min(expires or campaign.ends, campaign.ends)}; the agent {does} when the centre has "
+                "witnessed",
             ]
         )
 
