@@ -15,6 +15,7 @@ from ldp_client.errors import ConfigurationError, ParameterError
 from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.installed import open_bundle
 from ldp_client.privacy.fault import first_fault, shown
+from ldp_client.privacy.image_spec import DEFAULT_CANDIDATES, CampaignRelease, image
 from ldp_client.privacy.labels import LabelCode
 from ldp_client.privacy.meaning import in_words
 from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
@@ -63,6 +64,8 @@ class CampaignSection(Section):
 
     `radius` and `bound` are in units of the encoder's output. `codewords = "auto"` takes as many as bring the error
     within 1 % of the least. A key that the mechanism has no use for is refused.
+    `coordinates` are the first of the encoder's, all if it is not given.
+    With `record = "image"` a picture leaves that is made of what the mechanism drew (`image_spec.ImageSpec`).
     """
 
     name: str
@@ -79,6 +82,9 @@ class CampaignSection(Section):
     bound: Number | None = None
     codewords: Annotated[int | Literal["auto"] | None, BeforeValidator(_whole_or_auto)] = None
     label_epsilon: Number | None = None
+    coordinates: Annotated[int | None, BeforeValidator(_whole)] = None
+    record: Literal["numbers", "image"] = "numbers"
+    candidates: Annotated[int | None, BeforeValidator(_whole)] = None
     ends: str
 
 
@@ -98,7 +104,7 @@ def read_campaign(path: Path) -> Campaign:
     wanted = read_toml(path, CampaignFile, {}).campaign
     encoder = open_bundle(wanted.encoder, path.parent)
     try:
-        release = _release(path, wanted, encoder)
+        release = _pictured(path, wanted, encoder, _release(path, wanted, encoder))
     except ParameterError as error:
         raise ConfigurationError(f"{path}: [campaign] {error}") from None
     try:
@@ -140,13 +146,42 @@ def _release(path: Path, wanted: CampaignSection, encoder: Encoder) -> ReleaseSp
         raise ConfigurationError(
             f"{path}: [campaign] label_epsilon: say how much of epsilon {wanted.epsilon} the label takes of its own"
         )
+    dimension = _coordinates(path, wanted, encoder)
     if wanted.mechanism == "joint_discrete_laplace":
-        return joint_laplace(bottleneck_dimension=encoder.dimension, **chosen)
+        return joint_laplace(bottleneck_dimension=dimension, **chosen)
     if wanted.mechanism == "joint_codebook":
-        return joint_codebook(bottleneck_dimension=encoder.dimension, **chosen)
+        return joint_codebook(bottleneck_dimension=dimension, **chosen)
     if wanted.mechanism == "latent":
-        return latent(bottleneck_dimension=encoder.dimension, **chosen)
+        return latent(bottleneck_dimension=dimension, **chosen)
     return dp_glow(latents=encoder.output_dimension("latents"), **chosen)
+
+
+def _coordinates(path: Path, wanted: CampaignSection, encoder: Encoder) -> int:
+    """How many of the encoder's coordinates are released."""
+    if wanted.coordinates is None:
+        return encoder.dimension
+    if wanted.mechanism == "dp_glow":
+        raise ConfigurationError(f"{path}: [campaign] coordinates: dp_glow releases all latents; leave it out")
+    if not 1 <= wanted.coordinates <= encoder.dimension:
+        raise ConfigurationError(
+            f"{path}: [campaign] coordinates: the encoder {encoder.card.name} has {encoder.dimension}, so write 1 to "
+            f"{encoder.dimension}; found {wanted.coordinates}"
+        )
+    return wanted.coordinates
+
+
+def _pictured(path: Path, wanted: CampaignSection, encoder: Encoder, noised: ReleaseSpec) -> CampaignRelease:
+    """The release itself, or pictures made of it, as the key `record` says."""
+    sampled = wanted.record == "image" and wanted.mechanism != "dp_glow"
+    if wanted.candidates is not None and not sampled:
+        raise ConfigurationError(
+            f'{path}: [campaign] candidates: they are for pictures of the bottleneck, record = "image" and another '
+            "mechanism than dp_glow; leave it out"
+        )
+    if wanted.record == "numbers":
+        return noised
+    candidates = DEFAULT_CANDIDATES if wanted.candidates is None else wanted.candidates
+    return image(noised, side=encoder.content, candidates=candidates)
 
 
 @app.command()

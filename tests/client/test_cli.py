@@ -216,6 +216,7 @@ def test_policy_is_signed_and_shown(ldp: Terminal) -> None:
         {
             "serial": 2,
             "encoders": "e" * 12,
+            "mechanisms": "joint_discrete_laplace, joint_codebook",
             "units": "patient",
             "most_epsilon_per_record": "5",
             "lifetime_epsilon_per_unit": "7.5",
@@ -224,6 +225,23 @@ def test_policy_is_signed_and_shown(ldp: Terminal) -> None:
     ]
     assert ldp("policy", "show") == 0
     assert "lifetime epsilon per unit" in ldp.out
+
+
+def test_policy_allows_the_mechanisms_that_it_names(ldp: Terminal) -> None:
+    Path("policy.toml").write_text(POLICY.format("e" * 64, "8") + 'mechanisms = ["joint_codebook", "image"]\n')
+    assert ldp("policy", "sign", "policy.toml", "--officer-key", "officer.key") == 0
+    assert "mechanisms: joint_codebook, image" in ldp.out
+    text = POLICY.format("e" * 64, "8").replace("serial = 2", "serial = 3") + 'mechanisms = ["pictures"]\n'
+    Path("policy.toml").write_text(text)
+    ldp.refused(
+        2,
+        "[policy.mechanisms] 0 is wrong: it must be one of",
+        "policy",
+        "sign",
+        "policy.toml",
+        "--officer-key",
+        "officer.key",
+    )
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,12 @@ import pytest
 from numpy.typing import NDArray
 
 import ldp_client.cli.main as cli
+from ldp_client.flow.encoder import Encoder, shipped
 from ldp_client.imaging.png import png_bytes
 from ldp_client.privacy.clipping import Clipped
 from ldp_client.privacy.codebook import Codebook, NoisedIndices
 from ldp_client.privacy.histogram import CappedCounts, Histogram, NoisedHistogram, count
+from ldp_client.privacy.image_spec import image
 from ldp_client.privacy.laplace import DiscreteLaplace, Noised
 from ldp_client.privacy.noise import ByteSource, SystemSource, shuffled
 from ldp_client.privacy.release_design import joint_codebook
@@ -200,6 +202,8 @@ class Stage:
     monkeypatch: pytest.MonkeyPatch
     caplog: pytest.LogCaptureFixture
     first: Campaign = FIRST
+    encoder: object = field(default_factory=MeanEncoder)
+    policy: dict[str, object] = field(default_factory=dict)
     evaluation: Evaluation | None = None
 
     def run(self, hospital: Callable[[Path], None]) -> list[object]:
@@ -215,7 +219,7 @@ class Stage:
         world = World(Path("site"), make_site(Path("site")), [self.first, SECOND, REFUSED])
         (place / "xrays").rename(place / "site" / "xrays")
         if self.evaluation is None:
-            world.set_policy()
+            world.set_policy(**self.policy)
         else:
             world.evaluations.append(self.evaluation)
             world.set_policy(units=("patient",), evaluations=RULE)
@@ -250,7 +254,7 @@ class Stage:
 
     def _agent(self, world: World, seen: Seen, rounds: int) -> None:
         sealer: Callable[[bytes, bytes], bytes] = lambda inner, key: b"sealed" + inner  # noqa: E731
-        agent = world.agent(source=SystemSource(), sealer=sealer)
+        agent = world.agent(source=SystemSource(), sealer=sealer, encoder=self.encoder)
         agent.run(Rounds(world, seen, rounds))
 
 
@@ -290,6 +294,31 @@ def test_with_a_codebook_two_hospitals_say_the_same_too(stage: Stage) -> None:
 
 def test_twin_with_the_real_codebook_tells_them_apart(stage: Stage) -> None:
     stage.first = CODEBOOK
+    assert stage.run(one_hospital) != stage.run(another_hospital)
+
+
+def for_pictures(stage: Stage) -> None:
+    """Ask for pictures, by a real flow, in the first campaign."""
+    encoder = Encoder.load(shipped())
+    release = image(CODEWORDS, side=encoder.content, candidates=16)
+    loss = release.loss.micro_epsilon
+    stage.first = make_campaign(
+        unit="patient", cap=1, release=release, micro_epsilon_per_record=loss, encoder=encoder.digest
+    )
+    stage.encoder = encoder
+    stage.policy = {"mechanisms": ("joint_codebook", "image"), "encoders": (encoder.digest,)}
+
+
+def test_with_pictures_two_hospitals_say_the_same_too(stage: Stage) -> None:
+    for_pictures(stage)
+    stage.monkeypatch.setattr("ldp_client.privacy.drawing.Codebook", ConstantCodebook)
+    one, another = stage.run(one_hospital), stage.run(another_hospital)
+    assert one == another
+    assert [kind for kind, _, _ in one[-4]].count("seal") == 16  # type: ignore[attr-defined]
+
+
+def test_twin_with_the_real_codebook_behind_pictures_tells_them_apart(stage: Stage) -> None:
+    for_pictures(stage)
     assert stage.run(one_hospital) != stage.run(another_hospital)
 
 

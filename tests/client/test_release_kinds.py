@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ldp_client.errors import FormatError, PolicyRefusedError
-from ldp_client.preview import preview_lines
+from ldp_client.preview import preview
 from ldp_client.privacy.meaning import what_leaves
 from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
 from ldp_client.privacy.release_spec import ReleaseSpec
@@ -92,7 +92,7 @@ def test_a_policy_that_does_not_name_the_mechanism_refuses_it(new_world: MakeWor
 def test_a_preview_shows_phantoms_through_the_same_mechanism(new_world: MakeWorld, kind: str, text: str) -> None:
     campaign = of(KINDS[kind][0])
     world = new_world(campaign)
-    lines = preview_lines(world.site, campaign)
+    lines = preview(world.site, campaign).lines
     assert len(lines) == 4
     for line in lines:
         assert re.search(text, line), line

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ldp_client.errors import FormatError, ParameterError
 from ldp_client.privacy.clipping import clip
+from ldp_client.privacy.image_spec import image
 from ldp_client.privacy.laplace import DiscreteLaplace, Noised
 from ldp_client.privacy.noise import SystemSource
 from ldp_client.privacy.release_design import joint_laplace
@@ -98,3 +99,33 @@ def test_the_digest_binds_payload_campaign_and_charge() -> None:
         for payload in (b"x", b"y", b"")
     }
     assert len(seen) == 18
+
+
+# --- pictures
+
+PICTURE = image(RELEASE, side=3)
+
+
+def picture_bytes(label: int, grey: bytes, side: int = 3) -> bytes:
+    return b"LDPR\x01\x04" + side.to_bytes(4, "little") + label.to_bytes(2, "little") + grey
+
+
+@given(st.integers(0, 2), st.binary(min_size=9, max_size=9))
+def test_every_picture_reads_back(label: int, grey: bytes) -> None:
+    found = unpack(picture_bytes(label, grey), PICTURE)
+    assert (found.label, found.pixels.shape, found.pixels.tobytes()) == (label, (3, 3), grey)
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        (picture_bytes(0, bytes(8)), "a record of 3 pixels a side has 21 bytes; found 20"),
+        (picture_bytes(0, bytes(10)), "a record of 3 pixels a side has 21 bytes; found 22"),
+        (picture_bytes(3, bytes(9)), "there are 3 labels; found label 3"),
+        (picture_bytes(0, bytes(9), side=4), "expected a version 1 labelled image of 3 pixels a side; found another"),
+        (bytes_of(1)[:6] + picture_bytes(0, bytes(9))[6:], "expected a version 1 labelled image of 3 pixels a side"),
+    ],
+)
+def test_what_is_no_picture_of_the_release_is_refused(payload: bytes, words: str) -> None:
+    with pytest.raises(FormatError, match=words):
+        unpack(payload, PICTURE)
