@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select, update
 
@@ -11,9 +11,8 @@ from ldp_client.wire.exchange import Refusal
 from server.store import rows, tables
 
 
-@dataclass(frozen=True)
-class Record:
-    """A privatized record as it was sealed: the entry that sealed it, its campaign, its bytes."""
+class Record(NamedTuple):
+    """A privatized record as it was sealed: the entry that sealed it, its campaign, its bytes; as its row has them."""
 
     site: str
     seal: int
@@ -23,9 +22,7 @@ class Record:
 
 def store(connection: Connection, site: str, accepted: Sequence[Record], refused: Sequence[Refusal]) -> None:
     """Keep the records, and the refusals beside them."""
-    rows.write(
-        connection, tables.records, [(site, record.seal, record.campaign, record.payload) for record in accepted]
-    )
+    rows.write(connection, tables.records, accepted)
     rows.write(connection, tables.refusals, [(site, refusal.seal, str(refusal.code)) for refusal in refused])
     columns = tables.sites.c
     connection.execute(
