@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, field
+from functools import lru_cache
 from itertools import count, repeat
+from typing import Any
 
-from sqlalchemy import Connection, Table, delete, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, select, update
 
 from ldp_client.errors import LdpError, PolicyRefusedError
 from ldp_client.privacy.loss import MAX_MICRO_EPSILON
@@ -167,10 +169,44 @@ class Account:
         self.charges[sequence] = Paid(name, charge.approval, cost, self.policy_number, self.bound)
 
 
+def _paid_query() -> Select[Any]:
+    charges, settlements = tables.charges.c, tables.settlements
+    both = tables.charges.outerjoin(
+        settlements, (settlements.c.site == charges.site) & (settlements.c.charge == charges.sequence)
+    )
+    return (
+        select(
+            charges.sequence,
+            charges.campaign,
+            charges.approval,
+            charges.micro_epsilon,
+            charges.bound,
+            settlements.c.sequence.label("settled"),
+        )
+        .select_from(both)
+        .where(charges.site == bindparam("site"), charges.sequence.in_(bindparam("numbers", expanding=True)))
+    )
+
+
+def _bodies(table: Table) -> Select[Any]:
+    return select(table.c.sequence, table.c.body).where(table.c.site == bindparam("site")).order_by(table.c.sequence)
+
+
+# Built once: building a statement takes longer than running it.
+_PAID = _paid_query()
+_POLICIES, _APPROVALS = _bodies(tables.policies), _bodies(tables.approvals)
+_TERMS = select(tables.campaigns.c.micro_epsilon_per_record, tables.campaigns.c.unit).where(
+    tables.campaigns.c.campaign.in_(bindparam("names", expanding=True))
+)
+_TOTALS = select(tables.totals).where(tables.totals.c.site == bindparam("site"))
+_NO_TOTALS = delete(tables.totals).where(tables.totals.c.site == bindparam("of_site"))
+_MOVE = update(tables.sites).where(tables.sites.c.site == bindparam("of_site"))
+
+
 def read_account(connection: Connection, site: Site, first: int, entries: Sequence[Said], centre: OneKey) -> Account:
     """The account as the committed chain leaves it, with the charges and campaigns that the next entries speak of."""
     cited = {entry.charge for entry in entries if isinstance(entry, SealTerms | Abandon) and entry.charge < first}
-    policies = {number: parse(Policy, body) for number, body in _bodies(connection, tables.policies, site.site)}
+    policies = {number: _policy(body) for number, body in connection.execute(_POLICIES, {"site": site.site})}
     charges = _paid(connection, site.site, cited, policies)
     spoken_of = {entry.campaign for entry in entries if isinstance(entry, ChargeTerms)}
     spoken_of |= {charge.campaign for charge in charges.values()}
@@ -178,7 +214,7 @@ def read_account(connection: Connection, site: Site, first: int, entries: Sequen
         site=site,
         campaigns=campaigns.published(connection, spoken_of, centre),
         policies=policies,
-        approvals={number: parse(Approval, body) for number, body in _bodies(connection, tables.approvals, site.site)},
+        approvals={number: _approval(body) for number, body in connection.execute(_APPROVALS, {"site": site.site})},
         charges=charges,
         totals=_totals(connection, site.site),
     )
@@ -230,18 +266,14 @@ def extend(
     )
     _write_totals(connection, account)
     connection.execute(
-        update(tables.sites)
-        .where(tables.sites.c.site == site)
-        .values(sequence=first + len(entries) - 1, head=heads[-1], **_sums(connection, account))
+        _MOVE,
+        {"of_site": site, "sequence": first + len(entries) - 1, "head": heads[-1], **_sums(connection, account)},
     )
 
 
 def _sums(connection: Connection, account: Account) -> dict[str, int | str]:
     """What the site's row says of its budget, so that a question about it reads one row and no entry."""
-    columns = tables.campaigns.c
-    charged = connection.execute(
-        select(columns.micro_epsilon_per_record, columns.unit).where(columns.campaign.in_(sorted(account.totals)))
-    ).all()
+    charged = connection.execute(_TERMS, {"names": sorted(account.totals)}).all()
     policy = account.policy
     # With one campaign that protects images only, nothing is promised about a patient.
     units = {row.unit for row in charged} or set(policy.units if policy is not None else ("patient",))
@@ -254,7 +286,7 @@ def _sums(connection: Connection, account: Account) -> dict[str, int | str]:
 
 
 def _write_totals(connection: Connection, account: Account) -> None:
-    connection.execute(delete(tables.totals).where(tables.totals.c.site == account.site.site))
+    connection.execute(_NO_TOTALS, {"of_site": account.site.site})
     rows.write(
         connection,
         tables.totals,
@@ -262,40 +294,29 @@ def _write_totals(connection: Connection, account: Account) -> None:
     )
 
 
-def _bodies(connection: Connection, table: Table, site: str) -> Iterator[tuple[int, bytes]]:
-    query = select(table.c.sequence, table.c.body).where(table.c.site == site).order_by(table.c.sequence)
-    for row in connection.execute(query):
-        yield row.sequence, row.body
+# Every batch of a site reads the same few again.
+@lru_cache(maxsize=256)
+def _policy(body: bytes) -> Policy:
+    return parse(Policy, body)
+
+
+@lru_cache(maxsize=1024)
+def _approval(body: bytes) -> Approval:
+    return parse(Approval, body)
 
 
 def _totals(connection: Connection, site: str) -> dict[str, Total]:
-    found = connection.execute(select(tables.totals).where(tables.totals.c.site == site))
+    found = connection.execute(_TOTALS, {"site": site})
     return {row.campaign: Total(row.charges, row.records, row.refused, row.agreed_bound, row.beyond) for row in found}
 
 
 def _paid(connection: Connection, site: str, cited: set[int], policies: Iterable[int]) -> dict[int, Paid]:
     """Charges of earlier batches, and whether they are settled."""
-    charges, settlements = tables.charges.c, tables.settlements
-    both = tables.charges.outerjoin(
-        settlements, (settlements.c.site == charges.site) & (settlements.c.charge == charges.sequence)
-    )
-    query = (
-        select(
-            charges.sequence,
-            charges.campaign,
-            charges.approval,
-            charges.micro_epsilon,
-            charges.bound,
-            settlements.c.sequence.label("settled"),
-        )
-        .select_from(both)
-        .where(charges.site == site)
-    )
     found = {}
     numbers = sorted(cited)
     # Databases limit how many values one query can name.
     for start in range(0, len(numbers), 500):
-        for row in connection.execute(query.where(charges.sequence.in_(numbers[start : start + 500]))):
+        for row in connection.execute(_PAID, {"site": site, "numbers": numbers[start : start + 500]}):
             policy = max((number for number in policies if number < row.sequence), default=None)
             found[row.sequence] = Paid(
                 row.campaign, row.approval, row.micro_epsilon, policy, row.bound, row.settled is not None
