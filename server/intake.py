@@ -29,11 +29,14 @@ from ldp_client.errors import (
     SealError,
     SignerError,
 )
-from ldp_client.wire.campaign import policy_id
+from ldp_client.privacy.spec import HistogramSpec
+from ldp_client.wire.answer import unpack_answer
+from ldp_client.wire.campaign import Campaign, policy_id
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import Genesis, Said, SealTerms, read_entry, walk
 from ldp_client.wire.document import MAX_BATCH_BYTES
 from ldp_client.wire.envelope import BATCH, OneKey, open_envelope
+from ldp_client.wire.evaluation import Asked, check_policy
 from ldp_client.wire.exchange import Batch, BatchHeader, Refusal, RefusalCode, sealed_digest
 from ldp_client.wire.record import codebook_seed, drawable, record_digest
 from ldp_client.wire.signing import SealingKey, Signer, unseal
@@ -111,10 +114,12 @@ class _Terms(NamedTuple):
     approved_before: bool
     policy: int | None
     micro_epsilon: int
+    of_a_set: bool
+    repeated: bool
 
 
 def _judge(batch: Batch, entries: Sequence[Said], account: Account, day: str) -> tuple[list[Record], list[Refusal]]:
-    """What becomes of each sealed record: stored, or refused with the code of the first rule that stands against it.
+    """What becomes of each sealed record or answer: stored, or refused with the code of the first rule against it.
 
     Every rule is the one that was in force when the unit was charged.
     """
@@ -132,7 +137,13 @@ def _judge(batch: Batch, entries: Sequence[Said], account: Account, day: str) ->
             continue
         # (7) The charge is the loss of the mechanism that made the record, recomputed from its parameters.
         terms = _Terms(
-            charge.campaign, charge.approval, charge.approval < seal.charge, charge.policy, charge.micro_epsilon
+            charge.campaign,
+            charge.approval,
+            charge.approval < seal.charge,
+            charge.policy,
+            charge.micro_epsilon,
+            charge.of_a_set,
+            charge.repeated,
         )
         if terms not in terms_judged:
             terms_judged[terms] = _against(terms, account, day)
@@ -146,10 +157,7 @@ def _judge(batch: Batch, entries: Sequence[Said], account: Account, day: str) ->
     accepted: list[Record] = []
     for name, several in sealed.items():
         # and nothing in it that the mechanism could not have drawn: looked at for all records of a campaign in one go.
-        release = account.campaigns[name].release
-        seeds = (codebook_seed(name, site, charge) for _, charge in several)
-        possible = drawable([record.payload for record, _ in several], release, seeds)
-        for (record, number), drawn in zip(several, possible.tolist(), strict=True):
+        for (record, number), drawn in zip(several, _possible(account.campaigns[name], several), strict=True):
             charge = account.charges[number]
             if not drawn:
                 codes[record.seal] = RefusalCode.CONTENTS
@@ -240,8 +248,11 @@ def _payloads_by_seal(batch: Batch) -> Mapping[int, list[bytes]]:
 def _against(terms: _Terms, account: Account, day: str) -> RefusalCode | None:
     """The first of rules (6) and (7) that stands against these terms."""
     campaign, approval = account.campaigns.get(terms.campaign), account.approvals.get(terms.approval)
-    if campaign is None:
+    # A charge pays for a campaign's record, a query for an evaluation's answer, and neither for the other.
+    if campaign is None or isinstance(campaign, Campaign) is terms.of_a_set:
         return RefusalCode.UNKNOWN_CAMPAIGN
+    if terms.repeated:
+        return RefusalCode.REPEATED
     # The policy in force at the charge, and the approval that the charge cites, given under it and before.
     if terms.policy is None or approval is None or not terms.approved_before:
         return RefusalCode.NOT_APPROVED
@@ -249,7 +260,7 @@ def _against(terms: _Terms, account: Account, day: str) -> RefusalCode | None:
     if (approval.campaign, approval.policy) != (terms.campaign, policy_id(policy)):
         return RefusalCode.NOT_APPROVED
     try:
-        policy.check(campaign)
+        check_policy(policy, campaign)
     except PolicyRefusedError:
         return RefusalCode.NOT_APPROVED
     # Days are written YYYY-MM-DD, so their order is that of their texts.
@@ -263,3 +274,19 @@ def _against_payloads(payloads: Sequence[bytes], campaign: str, seal: SealTerms)
         return RefusalCode.CONTENTS
     same = record_digest(campaign, seal.charge, payloads[0]) == seal.record
     return None if same else RefusalCode.RECORD_DIGEST
+
+
+def _possible(asked: Asked, several: Sequence[tuple[Record, int]]) -> list[bool]:
+    """Which of these records, each with the number of its charge, the mechanism of their campaign can have drawn."""
+    if isinstance(asked, Campaign):
+        seeds = (codebook_seed(record.campaign, record.site, charge) for record, charge in several)
+        return list(map(bool, drawable([record.payload for record, _ in several], asked.release, seeds)))
+    return [_is_answer(record.payload, asked.histogram) for record, _ in several]
+
+
+def _is_answer(payload: bytes, histogram: HistogramSpec) -> bool:
+    try:
+        unpack_answer(payload, histogram)
+    except FormatError:
+        return False
+    return True

@@ -34,6 +34,8 @@ from server.service import create_centre
 
 ENDS = "2099-12-31"
 RADIUS = "1"
+COORDINATES = 3
+"""How many of the encoder's coordinates are released; a bottleneck of fewer gives all that it has."""
 
 
 @dataclass
@@ -71,7 +73,7 @@ def build(folder: Path, country: Country, encoder: Encoder) -> Network:
     release = joint_laplace(
         epsilon=country.epsilon,
         classes=len(LABELS),
-        bottleneck_dimension=encoder.dimension,
+        bottleneck_dimension=min(COORDINATES, encoder.dimension),
         radius=RADIUS,
     )
     campaign = Campaign(

@@ -34,6 +34,8 @@ _HEAD = struct.Struct("<4sBBI")
 _INDEX, _LABEL = struct.Struct("<I"), struct.Struct("<H")
 _MAGIC, _VERSION = b"LDPR", 1
 _VECTOR, _CODEWORD, _LABELLED = 1, 2, 3
+NOISE_LIMIT = 2**7
+"""Noise beyond so many scales has probability e^-128: such a value was not drawn by this mechanism."""
 _NAMES = {_VECTOR: "vector", _CODEWORD: "codeword", _LABELLED: "labelled vector"}
 
 
@@ -186,8 +188,8 @@ def _steps(body: bytes, laplace: DiscreteLaplaceSpec) -> NDArray[np.int64]:
 
 
 def _limit(laplace: DiscreteLaplaceSpec) -> int:
-    """No coordinate lies further out. Noise beyond 2^7 scales has probability e^-128: it was not drawn."""
-    return laplace.clip.largest_steps + 2**7 * (int(laplace.scale) + 1)
+    """No coordinate lies further out than this many steps."""
+    return laplace.clip.largest_steps + NOISE_LIMIT * (int(laplace.scale) + 1)
 
 
 @lru_cache(maxsize=64)

@@ -15,8 +15,9 @@ from ldp_client.errors import LdpError, PolicyRefusedError
 from ldp_client.privacy.loss import MAX_MICRO_EPSILON
 from ldp_client.wire.campaign import Approval, Campaign, Policy, policy_id
 from ldp_client.wire.canonical import canonical_bytes, parse
-from ldp_client.wire.chain import Abandon, ApprovalEntry, ChargeTerms, PolicyEntry, Said, SealTerms
+from ldp_client.wire.chain import Abandon, ApprovalEntry, ChargeTerms, PolicyEntry, Query, Said, SealTerms
 from ldp_client.wire.envelope import APPROVAL, POLICY, OneKey, open_envelope
+from ldp_client.wire.evaluation import Asked
 from ldp_client.wire.exchange import Refusal
 from server.store import campaigns, rows, tables
 from server.store.records import Record
@@ -25,7 +26,7 @@ from server.store.sites import Site
 
 @dataclass(slots=True)
 class Paid:
-    """A charge, as far as its record is judged by it.
+    """A charge or a query, as far as its record or answer is judged by it.
 
     `policy` is the entry of the policy in force when the unit was charged, None if there was none; `bound` the most
     that one unit can have spent by then, this charge included, in millionths of epsilon; `settled` says whether a seal
@@ -38,6 +39,10 @@ class Paid:
     policy: int | None
     bound: int
     settled: bool = False
+    of_a_set: bool = False
+    """A query, which charges a whole evaluation set."""
+    repeated: bool = False
+    """A query of an evaluation that the site was charged for before."""
 
 
 @dataclass
@@ -60,7 +65,7 @@ class Account:
     """What a site's chain says, up to the entry that was followed last. Nothing is in it that is not in the entries."""
 
     site: Site
-    campaigns: dict[str, Campaign]
+    campaigns: dict[str, Asked]
     policies: dict[int, Policy]
     approvals: dict[int, Approval]
     charges: dict[int, Paid]
@@ -97,6 +102,8 @@ class Account:
                     self.approvals[sequence] = self._approval(entry)
                 except LdpError:
                     return
+            case Query():
+                self._count_query(sequence, entry)
             case _:
                 return
 
@@ -112,9 +119,12 @@ class Account:
         return None if number is None else self.policies[number]
 
     def loss(self, campaign: str) -> int:
-        """What one record of a published campaign costs, recomputed from its specs; once, as a batch has thousands."""
+        """What one record of a published campaign, or an evaluation's answer, costs, recomputed from its specs; once,
+        as a batch has thousands."""
         if campaign not in self._losses:
-            self._losses[campaign] = self.campaigns[campaign].release.loss.micro_epsilon
+            asked = self.campaigns[campaign]
+            cost = asked.release.loss if isinstance(asked, Campaign) else asked.histogram.loss
+            self._losses[campaign] = cost.micro_epsilon
         return self._losses[campaign]
 
     def paid_for(self, sequence: int, charge: int) -> Paid | None:
@@ -160,13 +170,37 @@ class Account:
         if total is None:
             total = self.totals[name] = Total()
         total.charges += 1
-        if name not in self.campaigns or cost != self.loss(name):
+        asked = self.campaigns.get(name)
+        if not isinstance(asked, Campaign) or cost != self.loss(name):
             total.beyond = min(total.beyond + cost, MAX_MICRO_EPSILON)
             self._bound = None
         elif total.agreed_bound == 0:
-            total.agreed_bound = self.campaigns[name].bound_per_unit.micro_epsilon
+            total.agreed_bound = asked.bound_per_unit.micro_epsilon
             self._bound = None
         self.charges[sequence] = Paid(name, charge.approval, cost, self.policy_number, self.bound)
+
+    def _count_query(self, sequence: int, query: Query) -> None:
+        repeated = query.campaign in self.totals
+        total = self.totals.setdefault(query.campaign, Total())
+        total.charges += 1
+        asked = self.campaigns.get(query.campaign)
+        right = (
+            asked is not None and not isinstance(asked, Campaign) and query.micro_epsilon == self.loss(query.campaign)
+        )
+        if right and not repeated:
+            total.agreed_bound = query.micro_epsilon
+        else:
+            total.beyond = min(total.beyond + query.micro_epsilon, MAX_MICRO_EPSILON)
+        self._bound = None
+        self.charges[sequence] = Paid(
+            query.campaign,
+            query.approval,
+            query.micro_epsilon,
+            self.policy_number,
+            self.bound,
+            of_a_set=True,
+            repeated=repeated,
+        )
 
 
 def _paid_query() -> Select[Any]:
@@ -195,7 +229,7 @@ def _bodies(table: Table) -> Select[Any]:
 # Built once: building a statement takes longer than running it.
 _PAID = _paid_query()
 _POLICIES, _APPROVALS = _bodies(tables.policies), _bodies(tables.approvals)
-_TERMS = select(tables.campaigns.c.micro_epsilon_per_record, tables.campaigns.c.unit).where(
+_TERMS = select(tables.campaigns.c.micro_epsilon_per_record, tables.campaigns.c.unit, tables.campaigns.c.kind).where(
     tables.campaigns.c.campaign.in_(bindparam("names", expanding=True))
 )
 _TOTALS = select(tables.totals).where(tables.totals.c.site == bindparam("site"))
@@ -208,7 +242,9 @@ def read_account(connection: Connection, site: Site, first: int, entries: Sequen
     cited = {entry.charge for entry in entries if isinstance(entry, SealTerms | Abandon) and entry.charge < first}
     policies = {number: _policy(body) for number, body in connection.execute(_POLICIES, {"site": site.site})}
     charges = _paid(connection, site.site, cited, policies)
-    spoken_of = {entry.campaign for entry in entries if isinstance(entry, ChargeTerms)}
+    if cited - charges.keys():
+        charges |= _queried(connection, site.site, cited, policies)
+    spoken_of = {entry.campaign for entry in entries if isinstance(entry, ChargeTerms | Query)}
     spoken_of |= {charge.campaign for charge in charges.values()}
     return Account(
         site=site,
@@ -256,7 +292,16 @@ def extend(
         [
             (site, sequence, paid.campaign, paid.approval, paid.micro_epsilon, paid.bound)
             for sequence, paid in account.charges.items()
-            if sequence >= first
+            if sequence >= first and not paid.of_a_set
+        ],
+    )
+    rows.write(
+        connection,
+        tables.queries,
+        [
+            (site, sequence, paid.campaign, paid.approval, paid.micro_epsilon, paid.bound, int(paid.repeated))
+            for sequence, paid in account.charges.items()
+            if sequence >= first and paid.of_a_set
         ],
     )
     rows.write(
@@ -278,7 +323,7 @@ def _sums(connection: Connection, account: Account) -> dict[str, int | str]:
     # With one campaign that protects images only, nothing is promised about a patient.
     units = {row.unit for row in charged} or set(policy.units if policy is not None else ("patient",))
     return {
-        "per_record": max((row.micro_epsilon_per_record for row in charged), default=0),
+        "per_record": max((row.micro_epsilon_per_record for row in charged if row.kind == "campaign"), default=0),
         "spent": account.bound,
         "agreed": 0 if policy is None else policy.lifetime_micro_epsilon,
         "unit": "image" if "image" in units else "patient",
@@ -317,8 +362,36 @@ def _paid(connection: Connection, site: str, cited: set[int], policies: Iterable
     # Databases limit how many values one query can name.
     for start in range(0, len(numbers), 500):
         for row in connection.execute(_PAID, {"site": site, "numbers": numbers[start : start + 500]}):
-            policy = max((number for number in policies if number < row.sequence), default=None)
+            policy = _in_force(policies, row.sequence)
             found[row.sequence] = Paid(
                 row.campaign, row.approval, row.micro_epsilon, policy, row.bound, row.settled is not None
             )
     return found
+
+
+def _in_force(policies: Iterable[int], sequence: int) -> int | None:
+    """The entry of the policy that was in force at another entry."""
+    return max((number for number in policies if number < sequence), default=None)
+
+
+def _queried(connection: Connection, site: str, cited: set[int], policies: Iterable[int]) -> dict[int, Paid]:
+    """Queries of earlier batches, and whether they are settled: a site has few."""
+    queries, settlements = tables.queries.c, tables.settlements.c
+    both = tables.queries.outerjoin(
+        tables.settlements, (settlements.site == queries.site) & (settlements.charge == queries.sequence)
+    )
+    query = select(tables.queries, settlements.sequence.label("settled")).select_from(both).where(queries.site == site)
+    return {
+        row.sequence: Paid(
+            row.campaign,
+            row.approval,
+            row.micro_epsilon,
+            _in_force(policies, row.sequence),
+            row.bound,
+            row.settled is not None,
+            of_a_set=True,
+            repeated=bool(row.repeated),
+        )
+        for row in connection.execute(query)
+        if row.sequence in cited
+    }
