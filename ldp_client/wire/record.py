@@ -13,7 +13,11 @@ A record holds no date, label or site in clear: those stand in the ledger entrie
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from itertools import compress
 from typing import overload
 
 import numpy as np
@@ -27,7 +31,7 @@ from ldp_client.privacy.images import NoisedImages
 from ldp_client.privacy.laplace import Noised
 from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, LatentSpec, ReleaseSpec
 from ldp_client.privacy.spec import DiscreteLaplaceSpec
-from ldp_client.wire.canonical import digest, raw_digest
+from ldp_client.wire.canonical import framed, raw_digest
 
 _HEAD = struct.Struct("<4sBBI")
 _INDEX, _LABEL = struct.Struct("<I"), struct.Struct("<H")
@@ -144,6 +148,42 @@ def check_contents(payload: bytes, release: ReleaseSpec | ImageSpec, seed: bytes
         raise FormatError("the record counts codewords of another seed than that of its campaign, site and charge")
 
 
+def drawable(payloads: Sequence[bytes], release: ReleaseSpec | ImageSpec, seeds: Iterable[bytes]) -> NDArray[np.bool_]:
+    """Of many records of one release, which ones `check_contents` accepts; all looked at in one go. Shape (N,).
+
+    `seeds` gives one for each record, and is asked only where the release counts codewords.
+    """
+    layout = _layout(release)
+    whole = np.array([len(payload) == layout.itemsize for payload in payloads], dtype=np.bool_)
+    rows = np.frombuffer(b"".join(compress(payloads, whole)), layout)
+    if isinstance(release, JointCodebookSpec):
+        kind, dimension = _CODEWORD, release.codebook.dimension
+        given = np.frombuffer(b"".join(compress(seeds, whole)), np.uint8).reshape(-1, SEED_BYTES)
+        right = (rows["index"] < release.codebook.codewords) & (rows["seed"] == given).all(axis=1)
+    elif isinstance(release, ImageSpec):
+        kind, dimension, right = _IMAGE, release.side, rows["label"] < release.classes
+    else:
+        kind, dimension = _VECTOR, release.laplace.dimension
+        limit, steps = _limit(release.laplace), np.ascontiguousarray(rows["steps"])
+        right = ((steps <= limit) & (steps >= -limit)).all(axis=1)
+        if not isinstance(release, JointLaplaceSpec):
+            kind, right = _LABELLED, right & (rows["label"] < release.classes)
+    right &= (rows["head"] == np.frombuffer(_head(kind, dimension), np.uint8)).all(axis=1)
+    whole[whole] = right
+    return whole
+
+
+def _layout(release: ReleaseSpec | ImageSpec) -> np.dtype[np.void]:
+    """The bytes of one record of a release, as a row of an array."""
+    head = ("head", np.uint8, (_HEAD.size,))
+    if isinstance(release, JointCodebookSpec):
+        return np.dtype([head, ("index", "<u4"), ("seed", np.uint8, (SEED_BYTES,))])
+    if isinstance(release, ImageSpec):
+        return np.dtype([head, ("label", "<u2"), ("pixels", np.uint8, (release.side**2,))])
+    steps = ("steps", "<i8", (release.laplace.dimension,))
+    return np.dtype([head, steps] if isinstance(release, JointLaplaceSpec) else [head, ("label", "<u2"), steps])
+
+
 def codebook_seed(campaign: str, site: str, charge_sequence: int) -> bytes:
     """The public seed of a record's codewords: fixed by campaign, site and charge, and by nothing about the X-ray.
 
@@ -174,12 +214,25 @@ def _label(body: bytes, classes: int) -> int:
 
 def _steps(body: bytes, laplace: DiscreteLaplaceSpec) -> NDArray[np.int64]:
     steps = np.frombuffer(body, dtype="<i8").astype(np.int64)
-    limit = laplace.clip.largest_steps + NOISE_LIMIT * (int(laplace.scale) + 1)
+    limit = _limit(laplace)
     if steps.max() > limit or steps.min() < -limit:
         raise FormatError("a coordinate lies further out than this mechanism can ever put it")
     return steps
 
 
+def _limit(laplace: DiscreteLaplaceSpec) -> int:
+    """No coordinate lies further out than this many steps."""
+    return laplace.clip.largest_steps + NOISE_LIMIT * (int(laplace.scale) + 1)
+
+
+@lru_cache(maxsize=64)
+def _of_campaign(campaign: str) -> bytes:
+    """What the digests of one campaign's records have in common."""
+    return framed(b"ldp-glow/record") + framed(campaign.encode()) + (8).to_bytes(8, "big")
+
+
 def record_digest(campaign: str, charge_sequence: int, payload: bytes) -> str:
     """Binds a payload to its campaign and to the charge that paid for it."""
-    return digest("ldp-glow/record", campaign.encode(), charge_sequence.to_bytes(8, "big"), payload)
+    return sha256(
+        b"".join((_of_campaign(campaign), charge_sequence.to_bytes(8, "big"), len(payload).to_bytes(8, "big"), payload))
+    ).hexdigest()
