@@ -29,7 +29,7 @@ from server.cli.evaluate import app as evaluate
 from server.cli.model import app as model
 from server.learning.evaluate import auc
 
-XRAYS, PATIENTS, SECONDS = 90, 60, 120.0
+XRAYS, PATIENTS, SECONDS = 90, 60, 240.0
 RULE = EvaluationRule(share_percent=50, max_micro_epsilon=4_000_000)
 
 
@@ -71,6 +71,7 @@ def typed(app: object, *arguments: str) -> str:
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(900)
 def test_two_hospitals_release_then_judge_what_was_learnt(tmp_path: Path) -> None:
     country = a_country()
     encoder = open_bundle(country.encoder, Path())
