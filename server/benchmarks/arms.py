@@ -11,12 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
-from ldp_client.privacy.release_spec import (
-    ReleaseSpec,
-    joint_codebook,
-    joint_laplace,
-    latent,
-)
+from ldp_client.privacy.release_design import joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks.released import released
 from server.benchmarks.scene import Scene
 from server.learning.student import Shares
