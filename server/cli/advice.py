@@ -15,6 +15,16 @@ from ldp_client.privacy.planner import advise as advise_on
 from ldp_client.privacy.prediction import Population
 from server.learning.public_signal import PublicSignal, measure
 
+USUAL_COORDINATES = 4
+
+
+def usual_coordinates(given: int) -> int:
+    """How many of an encoder's coordinates a record holds where nothing says otherwise: the first four, if it has them.
+
+    Each further one costs signal in all others, and the first are those that are thought to tell most.
+    """
+    return min(USUAL_COORDINATES, given)
+
 
 def advise(
     epsilon: Annotated[str, typer.Option(help="Of one record, X-ray and label together.")],
@@ -28,7 +38,10 @@ def advise(
         typer.Option("--prevalence", help="Share of each label, such as 0.75,0.25; default: equally frequent."),
     ] = None,
     classes: Annotated[int | None, typer.Option(help="Number of labels, 2 if nothing says otherwise.")] = None,
-    dimension: Annotated[int | None, typer.Option(help="Coordinates of the bottleneck, where no encoder is.")] = None,
+    dimension: Annotated[
+        int | None,
+        typer.Option(help="Coordinates that a record holds; with an encoder its first ones, up to 4 if not said."),
+    ] = None,
     latents: Annotated[int | None, typer.Option(help="Latents of the flow, to compare dp_glow as well.")] = None,
     encoder: Annotated[str | None, typer.Option(help='A bundle, or "shipped:NAME".')] = None,
     public: Annotated[
@@ -43,13 +56,16 @@ def advise(
     output: Output = Format.TABLE,
 ) -> None:
     """Compare the mechanisms before there is a campaign: expected AUC of each, and which one to ask for."""
-    if (dimension is None) == (encoder is None):
-        raise ConfigurationError("say either --dimension or --encoder: how many coordinates would be released")
+    if dimension is None and encoder is None:
+        raise ConfigurationError("say --dimension or --encoder: how many coordinates would be released")
     seen: PublicSignal | None = None
     if encoder is not None:
         bundle = open_bundle(encoder, Path())
-        dimension, latents = bundle.dimension, latents or bundle.output_dimension("latents")
-        seen = None if public is None else measure(bundle, public, split=public_split)
+        dimension = usual_coordinates(bundle.dimension) if dimension is None else dimension
+        if dimension > bundle.dimension:
+            raise ConfigurationError(f"--dimension: the encoder has {bundle.dimension} coordinates; found {dimension}")
+        latents = latents or bundle.output_dimension("latents")
+        seen = None if public is None else measure(bundle, public, dimension, split=public_split)
     elif public is not None:
         raise ConfigurationError("--public needs --encoder: which encoder is to look at these X-rays?")
     assumed = auc or _measured(seen) or [*SCENARIOS.values()]

@@ -23,7 +23,7 @@ from ldp_client.privacy.release_spec import MechanismKind, ReleaseSpec
 from ldp_client.wire.campaign import WARN_ABOVE, Campaign, Unit, campaign_id
 from server.centre import close_campaign
 from server.centre import publish as publish_campaign
-from server.cli.advice import advise
+from server.cli.advice import advise, usual_coordinates
 from server.cli.opened import HERE, State, opened
 from server.store import campaigns
 
@@ -63,8 +63,8 @@ class CampaignSection(Section):
     """[campaign]. Numbers that privacy rests on are text, so that they are exact.
 
     `radius` and `bound` are in units of the encoder's output. `codewords = "auto"` takes as many as bring the error
-    within 1 % of the least. A key that the mechanism has no use for is refused.
-    `coordinates` are the first of the encoder's, all if it is not given.
+    within 1 % of the least. `coordinates` is how many of the encoder's a record holds, the first ones; up to four if
+    nothing says otherwise. A key that the mechanism has no use for is refused.
     With `record = "image"` a picture leaves that is made of what the mechanism drew (`image_spec.ImageSpec`).
     """
 
@@ -80,9 +80,9 @@ class CampaignSection(Section):
     constant: Number | None = None
     radius: Number | None = None
     bound: Number | None = None
+    coordinates: Annotated[int | None, BeforeValidator(_whole)] = None
     codewords: Annotated[int | Literal["auto"] | None, BeforeValidator(_whole_or_auto)] = None
     label_epsilon: Number | None = None
-    coordinates: Annotated[int | None, BeforeValidator(_whole)] = None
     record: Literal["numbers", "image"] = "numbers"
     candidates: Annotated[int | None, BeforeValidator(_whole)] = None
     ends: str
@@ -125,12 +125,12 @@ def read_campaign(path: Path) -> Campaign:
 
 # What each mechanism takes besides epsilon, and what is meant where a key is not given.
 _KEYS: dict[MechanismKind, dict[str, object]] = {
-    "joint_discrete_laplace": {"radius": "1", "label_code": "simplex", "constant": None},
-    "joint_codebook": {"codewords": "auto", "label_code": "simplex", "constant": None},
-    "latent": {"radius": "1", "label_epsilon": None},
+    "joint_discrete_laplace": {"coordinates": None, "radius": "1", "label_code": "simplex", "constant": None},
+    "joint_codebook": {"coordinates": None, "codewords": "auto", "label_code": "simplex", "constant": None},
+    "latent": {"coordinates": None, "radius": "1", "label_epsilon": None},
     "dp_glow": {"bound": "3", "label_epsilon": None},
 }
-_OPTIONAL = ("label_code", "constant", "radius", "bound", "codewords", "label_epsilon")
+_OPTIONAL = ("coordinates", "label_code", "constant", "radius", "bound", "codewords", "label_epsilon")
 
 
 def _release(path: Path, wanted: CampaignSection, encoder: Encoder) -> ReleaseSpec:
@@ -146,28 +146,25 @@ def _release(path: Path, wanted: CampaignSection, encoder: Encoder) -> ReleaseSp
         raise ConfigurationError(
             f"{path}: [campaign] label_epsilon: say how much of epsilon {wanted.epsilon} the label takes of its own"
         )
-    dimension = _coordinates(path, wanted, encoder)
+    if wanted.mechanism == "dp_glow":
+        return dp_glow(latents=encoder.output_dimension("latents"), **chosen)
+    dimension = _coordinates(path, chosen.pop("coordinates"), encoder)
     if wanted.mechanism == "joint_discrete_laplace":
         return joint_laplace(bottleneck_dimension=dimension, **chosen)
     if wanted.mechanism == "joint_codebook":
         return joint_codebook(bottleneck_dimension=dimension, **chosen)
-    if wanted.mechanism == "latent":
-        return latent(bottleneck_dimension=dimension, **chosen)
-    return dp_glow(latents=encoder.output_dimension("latents"), **chosen)
+    return latent(bottleneck_dimension=dimension, **chosen)
 
 
-def _coordinates(path: Path, wanted: CampaignSection, encoder: Encoder) -> int:
-    """How many of the encoder's coordinates are released."""
-    if wanted.coordinates is None:
-        return encoder.dimension
-    if wanted.mechanism == "dp_glow":
-        raise ConfigurationError(f"{path}: [campaign] coordinates: dp_glow releases all latents; leave it out")
-    if not 1 <= wanted.coordinates <= encoder.dimension:
+def _coordinates(path: Path, wanted: int | None, encoder: Encoder) -> int:
+    if wanted is None:
+        return usual_coordinates(encoder.dimension)
+    if not 1 <= wanted <= encoder.dimension:
         raise ConfigurationError(
-            f"{path}: [campaign] coordinates: the encoder {encoder.card.name} has {encoder.dimension}, so write 1 to "
-            f"{encoder.dimension}; found {wanted.coordinates}"
+            f"{path}: [campaign] coordinates: the encoder has {encoder.dimension}, of which a record holds the first "
+            f"ones; found {shown(wanted)}; ask for 1 to {encoder.dimension}"
         )
-    return wanted.coordinates
+    return wanted
 
 
 def _pictured(path: Path, wanted: CampaignSection, encoder: Encoder, noised: ReleaseSpec) -> CampaignRelease:

@@ -46,13 +46,14 @@ class PublicSignal:
         )
 
 
-def measure(encoder: Encoder, path: Path, *, split: str = "") -> PublicSignal:
+def measure(encoder: Encoder, path: Path, dimension: int, *, split: str = "") -> PublicSignal:
     """Encode public X-rays and, where labels stand beside them, measure the AUC without noise.
 
     Args:
         encoder: the encoder that the campaign would name.
         path: an .npz with `train_images` or `images` (N, H, W) uint8 and, if it has labels, `train_labels` or `labels`
             (N,) or (N, 1) from 0 to K-1, all of them in use; or a folder of radiographs, which has no labels.
+        dimension: how many of the encoder's coordinates are looked at, the first ones.
         split: only rows whose field `split` says so.
 
     Raises:
@@ -66,7 +67,7 @@ def measure(encoder: Encoder, path: Path, *, split: str = "") -> PublicSignal:
     prepared = [encoder.prepare(image, inverted=False, window=None, bits=8) for image in images]
     outputs = np.concatenate(
         [encoder.encode(torch.stack(prepared[start : start + _BATCH])) for start in range(0, len(images), _BATCH)]
-    )
+    )[:, :dimension]
     if labels is None:
         return PublicSignal(outputs, None, None)
     counts = np.bincount(labels)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from ldp_client.flow.installed import open_bundle
+from server.cli.advice import usual_coordinates
 from server.cli.campaign import app
 
 ASKED = ["advise", "--epsilon", "2", "--records", "2700"]
@@ -25,8 +28,8 @@ def test_advice_is_a_table_for_programs_and_words_for_people() -> None:
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        ([], "say either --dimension or --encoder"),
-        (["--dimension", "2", "--encoder", "shipped:kermany28"], "say either --dimension or --encoder"),
+        ([], "say --dimension or --encoder"),
+        (["--dimension", "99", "--encoder", "shipped:kermany28"], "coordinates; found 99"),
         (
             ["--dimension", "2", "--prevalence", "a,b"],
             "a prevalence is written as shares such as 0.75,0.25; found 'a,b'",
@@ -40,3 +43,12 @@ def test_advice_is_a_table_for_programs_and_words_for_people() -> None:
 )
 def test_questions_without_an_answer_are_refused(more: list[str], text: str) -> None:
     assert text in str(CliRunner().invoke(app, [*ASKED, *more]).exception)
+
+
+def test_an_encoder_is_asked_about_as_many_coordinates_as_a_campaign_takes_of_it() -> None:
+    asked = [*ASKED, "--auc", "0.9", "--format", "json"]
+    k = usual_coordinates(open_bundle("shipped:kermany28", Path()).dimension)
+    said = CliRunner().invoke(app, [*asked, "--encoder", "shipped:kermany28", "--dimension", str(k)])
+    unsaid = CliRunner().invoke(app, [*asked, "--encoder", "shipped:kermany28"])
+    assert json.loads(said.output) == json.loads(unsaid.output)
+    assert [usual_coordinates(given) for given in (1, 2, 4, 16)] == [1, 2, 4, 4]

@@ -14,6 +14,7 @@ from hospital import Hospital, a_campaign
 from world import World
 
 from ldp_client.errors import ConfigurationError
+from ldp_client.flow.installed import open_bundle
 from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.image_spec import CampaignRelease, ImageSpec, image, noised_release
 from ldp_client.privacy.images import make_images
@@ -153,10 +154,11 @@ def test_each_mechanism_has_its_campaign_and_is_published(tmp_path: Path, world:
 @pytest.mark.parametrize(
     ("mechanism", "key", "takes"),
     [
-        ("joint_codebook", 'radius = "1"', "codewords, label_code, constant"),
-        ("joint_discrete_laplace", "codewords = 64", "radius, label_code, constant"),
-        ("latent", 'constant = "1/2"', "radius, label_epsilon"),
+        ("joint_codebook", 'radius = "1"', "coordinates, codewords, label_code, constant"),
+        ("joint_discrete_laplace", "codewords = 64", "coordinates, radius, label_code, constant"),
+        ("latent", 'constant = "1/2"', "coordinates, radius, label_epsilon"),
         ("dp_glow", 'radius = "1"', "bound, label_epsilon"),
+        ("dp_glow", "coordinates = 1", "bound, label_epsilon"),
     ],
 )
 def test_a_key_of_another_mechanism_is_refused_in_words(tmp_path: Path, mechanism: str, key: str, takes: str) -> None:
@@ -166,22 +168,38 @@ def test_a_key_of_another_mechanism_is_refused_in_words(tmp_path: Path, mechanis
         read_campaign(written(tmp_path, mechanism, key + "\n"))
 
 
+@pytest.mark.parametrize("mechanism", ["joint_discrete_laplace", "joint_codebook", "latent"])
+def test_a_campaign_takes_the_first_coordinates_that_it_names(tmp_path: Path, mechanism: str) -> None:
+    named = read_campaign(written(tmp_path, mechanism, KEYS[mechanism] + "coordinates = 1\n"))
+    assert named.release.input_dimension == 1
+    given = open_bundle("shipped:kermany28", tmp_path).dimension
+    assert read_campaign(written(tmp_path, mechanism, KEYS[mechanism])).release.input_dimension == min(4, given)
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "4096"])
+def test_coordinates_that_the_encoder_does_not_have_are_refused(tmp_path: Path, asked: str) -> None:
+    given = open_bundle("shipped:kermany28", tmp_path).dimension
+    text = rf"coordinates: the encoder has {given}, .* found {asked}; ask for 1 to {given}"
+    with pytest.raises(ConfigurationError, match=text):
+        read_campaign(written(tmp_path, "joint_codebook", f"coordinates = {asked}\n"))
+
+
+@pytest.mark.parametrize("asked", ['"2"', "2.0", "true"])
+def test_coordinates_are_a_whole_number(tmp_path: Path, asked: str) -> None:
+    with pytest.raises(ConfigurationError, match="write a whole number without quotes"):
+        read_campaign(written(tmp_path, "joint_codebook", f"coordinates = {asked}\n"))
+
+
 @pytest.mark.parametrize("mechanism", ["latent", "dp_glow"])
 def test_a_label_of_its_own_needs_its_share(tmp_path: Path, mechanism: str) -> None:
     with pytest.raises(ConfigurationError, match="label_epsilon: say how much of epsilon 2 the label takes of its own"):
         read_campaign(written(tmp_path, mechanism, ""))
 
 
-@pytest.mark.parametrize("mechanism", ["joint_discrete_laplace", "joint_codebook", "latent"])
-def test_a_campaign_takes_the_first_few_coordinates(tmp_path: Path, mechanism: str) -> None:
-    keys = KEYS[mechanism].replace('constant = "1/4"\n', "").replace('label_code = "one_hot"\n', "")
-    few = read_campaign(written(tmp_path, mechanism, keys + "coordinates = 3\n")).release
-    assert few.input_dimension == 3
-    assert read_campaign(written(tmp_path, mechanism, keys)).release.input_dimension == 16
-    for found in (0, 17):
-        with pytest.raises(ConfigurationError, match=f"kermany28 has 16, so write 1 to 16; found {found}"):
-            read_campaign(written(tmp_path, mechanism, keys + f"coordinates = {found}\n"))
-    with pytest.raises(ConfigurationError, match="coordinates: dp_glow releases all latents; leave it out"):
+def test_all_latents_have_no_first_few(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match="coordinates: the mechanism dp_glow takes bound, label_epsilon; leave it"
+    ):
         read_campaign(written(tmp_path, "dp_glow", KEYS["dp_glow"] + "coordinates = 3\n"))
 
 
