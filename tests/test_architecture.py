@@ -200,7 +200,7 @@ def test_server_uses_of_the_client_what_both_sides_share(source: Source) -> None
         # verified by the very program that everybody else verifies it with.
         used -= {"ldp_client.cli", "ldp_client.verify"}
         shared = {name for name in ours(source) if name.startswith("ldp_client.cli")}
-        assert shared <= {"ldp_client.cli.console", "ldp_client.cli.lazy", "ldp_client.cli.table_file"}
+        assert shared <= {f"ldp_client.cli.{name}" for name in ("console", "filters", "lazy", "table_file")}
     assert used <= SHARED
 
 
