@@ -45,7 +45,7 @@ def a_country() -> Country:
         encoder="shipped:kermany28",
         unit="patient",
         cap=2,
-        epsilon="4",
+        epsilon="2",
         lifetime="20",
         public_images=images,
         hospitals=tuple(hospitals),
