@@ -6,17 +6,14 @@ mechanism's number, never a key of a configuration, which may hold a password.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pydantic import ValidationError
 
 from ldp_client.errors import ParameterError
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 # By the kinds of fault that pydantic tells apart; braces take the bound or the choice that was broken.
 _EXPECTED = {
@@ -53,7 +50,7 @@ _EXPECTED = {
 }
 
 
-def expected(fault: ErrorDetails) -> str:
+def expected(fault: Mapping[str, Any]) -> str:
     """What one fault of a ValidationError should have been: a bound, a kind, a choice, or the words of our own check.
 
     >>> expected({"type": "less_than_equal", "ctx": {"le": 9}, "loc": (), "msg": "", "input": 10})

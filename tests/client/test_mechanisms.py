@@ -159,4 +159,4 @@ def test_the_mechanism_asks_for_as_many_bytes_whatever_the_xray_is() -> None:
         value = Clipped(np.array([steps] * 7), release.codebook.clip)
         Codebook(release.codebook)(value, [bytes(32)] * 7, zeros)
         asked.append(sizes)
-    assert asked[0] == asked[1] == [56, 28]
+    assert asked[0] == asked[1] == [56, 28, 28]  # 7 coins of 64 bits, and a rank of 32 bits for either side of them
