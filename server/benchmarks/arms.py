@@ -100,6 +100,12 @@ class Wanted:
             return joint_laplace(**common, label_code=self.label_code, constant=self.constant, radius=self.radius)
         return latent(**common, label_epsilon=epsilon / 2, radius=self.radius)
 
+    def within(self, dimension: int) -> Wanted:
+        """The same of no more coordinates than an encoder has: it may be another than the one that was chosen for."""
+        source, _, k = self.view.partition(" ")
+        few = source == "bottleneck" and 0 < dimension < int(k)
+        return replace(self, view=f"{source} {dimension}") if few else self
+
     @property
     def words(self) -> dict[str, str]:
         """What rows say of it."""

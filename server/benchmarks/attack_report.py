@@ -146,7 +146,7 @@ def _rows(encoded: Encoded, quick: bool, report: Report) -> Iterator[Row]:
 
 def _releases(encoded: Encoded, epsilon: Fraction) -> Iterator[Attacked]:
     task = encoded.archive.tasks[0]
-    first = chosen(encoded.archive.name, task.name, epsilon)
+    first = chosen(encoded.archive.name, task.name, epsilon).within(encoded.bottleneck.dimension)
     for wanted in dict.fromkeys((first, *RELEASES)):
         yield Attacked(wanted.words, wanted.view, wanted.spec(epsilon, task.classes))
     latents = encoded.latents.shape[1]

@@ -149,7 +149,7 @@ def _ours(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
     students = [None] if extent.student is None or not extent.has("student") else [None, extent.student]
     for epsilon in extent.shown(EPSILONS):
         for student in students:
-            wanted = chosen(data, task.name, epsilon / cap, student=student is not None)
+            wanted = chosen(data, task.name, epsilon / cap, student=student is not None).within(extent.dimension)
             forecast = wanted if student is None else None
             yield Entry(ours(wanted, student=student, chosen_by="chosen.toml"), cap, epsilon, forecast=forecast)
     if not extent.has("variants"):
