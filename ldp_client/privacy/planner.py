@@ -170,9 +170,11 @@ def advise(
     return Advice(tuple(sorted(rows, key=lambda row: -row.prediction.auc)), population, records)
 
 
-def campaign_keys(release: ReleaseSpec) -> dict[str, str]:
+def campaign_keys(release: ReleaseSpec) -> dict[str, str | int]:
     """The keys of a campaign.toml that ask for this release, besides epsilon and labels."""
-    keys: dict[str, str] = {"mechanism": release.kind}
+    keys: dict[str, str | int] = {"mechanism": release.kind}
+    if not isinstance(release, DpGlowSpec):
+        keys["coordinates"] = release.input_dimension
     if isinstance(release, JointLaplaceSpec | JointCodebookSpec):
         keys["label_code"] = release.label_code
         if release.constant is not None:

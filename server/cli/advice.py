@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -91,7 +92,7 @@ def advise(
         say([f"AUC {advice.population.auc:g} without noise:", *(f"  {line}" for line in advice.sentences())])
         if not advice.at_chance:
             keys = campaign_keys(advice.recommended.candidate.release)
-            say("  campaign.toml: " + ", ".join(f'{key} = "{value}"' for key, value in keys.items()))
+            say("  campaign.toml: " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in keys.items()))
 
 
 def _measured(seen: PublicSignal | None) -> list[float]:

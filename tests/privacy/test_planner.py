@@ -29,7 +29,7 @@ EVEN = Population(0.9, (0.5, 0.5))
 def test_three_quarters_of_predictions_are_within_three_hundredths_of_the_mechanisms_own_auc(name: str) -> None:
     """A small part of the grid that `python -m examples.bench planner` measures, at places that are not near 1/2."""
     prevalences = (0.75,) if name == "codebook" else (0.5, 0.75)
-    cells = list(grid([name], ("2", "8"), (2, 8), (300, 1000), prevalences, pool=30_000, codebook_pool=8_000))
+    cells = list(grid([name], ("2", "8"), (2, 8), (300, 1000), prevalences, pool=120_000, codebook_pool=8_000))
     assert np.mean([cell.hit for cell in cells]) >= 0.75, cells
     assert max(cell.measured for cell in cells) > 0.8  # something was learnt somewhere
     assert np.corrcoef([cell.predicted for cell in cells], [cell.measured for cell in cells])[0, 1] > 0.9
@@ -121,6 +121,7 @@ def test_all_mechanisms_are_compared_and_one_is_recommended() -> None:
     assert all(row.candidate.release.loss <= type(row.candidate.release.loss).of(2) for row in advice.rows)
     assert campaign_keys(advice.recommended.candidate.release) == {
         "mechanism": "joint_codebook",
+        "coordinates": advice.recommended.candidate.release.input_dimension,
         "label_code": "simplex",
     }
 
@@ -131,11 +132,12 @@ def test_keys_ask_for_the_release_that_they_were_taken_from() -> None:
     }
     assert by_name["joint Laplace radius 4, one_hot"] == {
         "mechanism": "joint_discrete_laplace",
+        "coordinates": 8,
         "label_code": "one_hot",
         "constant": "2",
         "radius": "4",
     }
-    assert by_name["latent radius 1"] == {"mechanism": "latent", "label_epsilon": "1", "radius": "1"}
+    assert by_name["latent radius 1"] == {"mechanism": "latent", "coordinates": 8, "label_epsilon": "1", "radius": "1"}
     assert by_name["dp_glow"] == {"mechanism": "dp_glow", "label_epsilon": "1", "bound": "3"}
 
 

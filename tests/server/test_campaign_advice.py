@@ -19,10 +19,10 @@ def test_advice_is_a_table_for_programs_and_words_for_people() -> None:
     asked = [*ASKED, "--dimension", "2", "--auc", "0.9"]
     rows = json.loads(CliRunner().invoke(app, [*asked, "--format", "json"]).output)
     (chosen,) = [row for row in rows if row["recommended"]]
-    assert chosen["keys"] == {"mechanism": "joint_codebook", "label_code": "simplex"}
+    assert chosen["keys"] == {"mechanism": "joint_codebook", "coordinates": 2, "label_code": "simplex"}
     assert "dp_glow" not in {row["release"] for row in rows}  # nobody said how many latents there are
     words = CliRunner().invoke(app, asked).output
-    assert 'campaign.toml: mechanism = "joint_codebook", label_code = "simplex"' in words
+    assert 'campaign.toml: mechanism = "joint_codebook", coordinates = 2, label_code = "simplex"' in words
 
 
 @pytest.mark.parametrize(
