@@ -87,7 +87,7 @@ def released(release: ReleaseSpec, outputs: Outputs, labels: Labels) -> Training
         purpose="compare a prediction",
         encoder="e" * 64,
         release=release,
-        label_names=("normal", "ill"),
+        label_names=tuple(f"label {label}" for label in range(release.classes)),
         unit="image",
         cap=1,
         micro_epsilon_per_record=release.loss.micro_epsilon,

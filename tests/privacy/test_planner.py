@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from fractions import Fraction
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from examples.bench.planner import area, areas, grid, released
 from ldp_client.errors import ParameterError
@@ -19,10 +22,14 @@ from ldp_client.privacy.forecast import outlook, outlook_lines
 from ldp_client.privacy.planner import SCENARIOS, advise, campaign_keys, candidates
 from ldp_client.privacy.prediction import Population, _ball, _box, _left_of_direction, predict
 from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import ReleaseSpec
 from server.datasets import load_pneumoniamnist
 from server.learning.public_subset import public_indices
+from server.learning.train import TrainingSet, train
 
 EVEN = Population(0.9, (0.5, 0.5))
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
 
 
 @pytest.mark.parametrize("name", ["laplace radius 1", "codebook", "latent"])
@@ -33,6 +40,54 @@ def test_three_quarters_of_predictions_are_within_three_hundredths_of_the_mechan
     assert np.mean([cell.hit for cell in cells]) >= 0.75, cells
     assert max(cell.measured for cell in cells) > 0.8  # something was learnt somewhere
     assert np.corrcoef([cell.predicted for cell in cells], [cell.measured for cell in cells])[0, 1] > 0.9
+
+
+def several(population: Population, count: int, generator: np.random.Generator) -> tuple[Floats, Labels]:
+    """X-rays of K classes as the model has them, in eight coordinates of which the class means span K - 1."""
+    means = population.means(8)  # (K, K): K - 1 that the class means span, and one for a shift
+    spanned = len(means) - 1
+    labels = generator.choice(len(means), count, p=population.prevalence).astype(np.int64)
+    outputs = generator.normal(size=(count, 8))
+    outputs[:, :spanned] = means[labels, :spanned] + np.sqrt(population.within) * outputs[:, :spanned]
+    turn, _ = np.linalg.qr(np.random.default_rng(8).normal(size=(8, 8)))
+    return outputs @ turn, labels
+
+
+def mean_over_pairs(scores: Floats, labels: Labels) -> float:
+    """The area of s_b - s_a among the X-rays of a or b, mean over all pairs of classes."""
+    found = []
+    for a, b in itertools.combinations(range(scores.shape[1]), 2):
+        chosen = np.isin(labels, (a, b))
+        found.append(area(scores[chosen, b] - scores[chosen, a], (labels[chosen] == b).astype(np.int64)))
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize(
+    "shares", [(1 / 3, 1 / 3, 1 / 3), (2 / 9, 3 / 9, 4 / 9), (0.2,) * 5, (0.1, 0.15, 0.2, 0.25, 0.3)]
+)
+def test_predictions_hold_for_several_labels_and_every_code(shares: tuple[float, ...]) -> None:
+    population, records, classes = Population(0.85, shares), 2000, len(shares)
+    common: dict[str, Any] = {"epsilon": 4, "classes": classes, "bottleneck_dimension": 8}
+    releases: list[ReleaseSpec] = [
+        joint_laplace(**common, radius=2),
+        joint_laplace(**common, radius=2, label_code="one_hot", constant="1"),
+        joint_codebook(**common, codewords=64),
+        joint_codebook(**common, codewords=64, constant="1/2"),
+        joint_codebook(**common, codewords=64, label_code="one_hot", constant="1/2"),
+    ]
+    generator, found = np.random.default_rng(1), []
+    test = several(population, 3000, generator)
+    for release in releases:
+        draws = 20 if release.kind == "joint_discrete_laplace" else 4
+        drawn = released(release, *several(population, records * draws, generator))
+        parts = [drawn.vectors[start : start + records] for start in range(0, records * draws, records)]
+        areas_found = [
+            mean_over_pairs(train(TrainingSet(drawn.campaign, part)).classifier.scores(test[0]), test[1])
+            for part in parts
+        ]
+        found.append((predict(release, population, records).auc, float(np.mean(areas_found))))
+    assert sum(abs(predicted - measured) <= 0.03 for predicted, measured in found) >= 4, found
+    assert max(measured for _, measured in found) > 0.75  # something was learnt
 
 
 @pytest.mark.parametrize(("dimension", "radius"), [(1, 0.5), (2, 1.0), (8, 1.0), (8, 5.0), (32, 20.0)])
