@@ -139,6 +139,14 @@ def test_the_zero_vector_points_along_the_first_axis() -> None:
     assert directions((math.nan, -math.inf, 0.0)).steps.tolist() == [[RADIUS, 0, 0]]
 
 
+def test_integers_that_point_nowhere_or_are_truncated_to_nothing_point_along_the_first_axis_too() -> None:
+    """Behind `unit_features`, which leaves no such vector: an error would tell that the X-ray was an odd one."""
+    rule = DirectionClip(radius_steps=4)
+    assert clip(np.zeros((1, 3), dtype=np.int64), rule).steps.tolist() == [[4, 0, 0]]
+    even = clip(np.full((1, 64), 7, dtype=np.int64), rule).steps[0]  # 4 / 8 of a step in each coordinate
+    assert even.tolist() == [4] + [0] * 63
+
+
 # --- the draw
 
 
