@@ -16,16 +16,12 @@ from ldp_client.cli.console import say
 from ldp_client.diagnosis.bundle import load
 from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.image_spec import ImageSpec
-from ldp_client.wire.campaign import campaign_id
 from ldp_client.wire.signing import fingerprint
-from server.cli.opened import HERE, State, opened
-from server.cli.pupils import EncoderOption, KeyOption, PublicOption, SplitOption, StudentOption, public_coordinates
+from server.cli.opened import HERE, State, opened, payloads_of
+from server.cli.pupils import EncoderOption, KeyOption, PublicOption, Pupil, SplitOption, StudentOption
 from server.learning.classifier_bundle import linear_card, write_classifier
 from server.learning.image_bundle import image_card
 from server.learning.image_training import ImageRecipe, PictureSet, TrainedOnPictures, train_on_pictures
-from server.learning.student import teach
-from server.learning.train import TrainingSet, train
-from server.store.queries import records_of
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -53,8 +49,7 @@ def export(
     """
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
-        with centre.database.snapshot() as connection:
-            payloads = [record.payload for record in records_of(connection, campaign_id(campaign))]
+        payloads = payloads_of(centre, campaign)
         command, weights = shlex.join(["ldp-server", *sys.argv[1:]]), b""
         if isinstance(campaign.release, ImageSpec):
             if student is not None:
@@ -65,14 +60,11 @@ def export(
             learnt = _learn_from_pictures(PictureSet.from_payloads(campaign, payloads))
             card, weights = image_card(name or campaign.name, campaign, learnt, command)
         else:
-            trained = train(TrainingSet.from_payloads(campaign, payloads))
-            if student is not None:
-                public_set = public_coordinates(campaign, student, encoder, key=key, split=split, count=public)
-                trained = teach(trained, public_set)
+            trained = Pupil(student, encoder, key, split, public).learn(campaign, payloads)
             card = linear_card(name or campaign.name, campaign, trained, command)
         bundle = write_classifier(card, out, centre.keys.signing, weights)
-        key = fingerprint(centre.keys.signing.public_key)
-    say([*bundle.card.lines(), f"wrote {out}, digest {bundle.digest[:16]}, signed by the centre's key {key}"])
+        signer = fingerprint(centre.keys.signing.public_key)
+    say([*bundle.card.lines(), f"wrote {out}, digest {bundle.digest[:16]}, signed by the centre's key {signer}"])
 
 
 def _learn_from_pictures(pictures: PictureSet) -> TrainedOnPictures:

@@ -10,11 +10,9 @@ import typer
 from ldp_client.cli.console import say
 from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.meaning import shown_by_pictures
-from ldp_client.wire.campaign import campaign_id
-from server.cli.opened import HERE, State, opened
+from server.cli.opened import HERE, State, opened, payloads_of
 from server.learning.image_training import PictureSet
 from server.learning.picture_files import write_pictures
-from server.store.queries import records_of
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -39,10 +37,7 @@ def export(
         raise ConfigurationError("say --images: pictures are what this version exports")
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
-        with centre.database.snapshot() as connection:
-            pictures = PictureSet.from_payloads(
-                campaign, (record.payload for record in records_of(connection, campaign_id(campaign)))
-            )
+        pictures = PictureSet.from_payloads(campaign, payloads_of(centre, campaign))
     write_pictures(pictures, out)
     say(
         f"wrote {len(pictures.labels)} pictures and labels.csv to {out}; each was released at epsilon "

@@ -19,7 +19,7 @@ from ldp_client.flow.glow import Glow
 from ldp_client.flow.preprocess import prepare
 from ldp_client.wire.canonical import canonical_bytes
 from server.learning.distillation import distil
-from server.learning.self_supervised import Teacher, teacher_features
+from server.learning.teacher import Teacher, teacher_features
 
 
 def write_bundle(card: EncoderCard, flow: Glow, bottleneck: Bottleneck, folder: Path) -> EncoderCard:

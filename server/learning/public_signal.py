@@ -13,18 +13,17 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from ldp_client.errors import ConfigurationError
 from ldp_client.flow.encoder import Encoder
 from ldp_client.privacy.labels import simplex
-from server.learning.public_images import USUAL_KEYS, read_images
+from server.learning.public_images import USUAL_KEYS, encoded, read_images
 
 LABEL_KEYS = ("train_labels", "labels")
 FIFTHS = 5
 LEAST_OF_A_LABEL = 20
-_BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +63,7 @@ def measure(encoder: Encoder, path: Path, dimension: int, *, split: str = "") ->
     if not len(images):
         raise ConfigurationError(f"{path.name!r} has no X-ray of the split {split!r}; name another --public-split")
     labels = None if path.is_dir() else _labels(path, split, len(images))
-    prepared = [encoder.prepare(image, inverted=False, window=None, bits=8) for image in images]
-    outputs = np.concatenate(
-        [encoder.encode(torch.stack(prepared[start : start + _BATCH])) for start in range(0, len(images), _BATCH)]
-    )[:, :dimension]
+    outputs = encoded(encoder, images)[:, :dimension]
     if labels is None:
         return PublicSignal(outputs, None, None)
     counts = np.bincount(labels)
@@ -92,17 +88,10 @@ def held_out_auc(outputs: NDArray[np.float64], labels: NDArray[np.int64]) -> flo
         known = fifth != held
         means = np.stack([outputs[known & (labels == label)].mean(axis=0) for label in range(len(codes))])
         scores = outputs[~known] @ (codes.T @ means).T @ codes.T  # (n, K)
-        areas += [
-            area(scores[:, a] - scores[:, b], labels[~known], a, b) for a, b in combinations(range(len(codes)), 2)
-        ]
+        for a, b in combinations(range(len(codes)), 2):
+            either = np.isin(labels[~known], (a, b))
+            areas.append(roc_auc_score(labels[~known][either] == a, (scores[:, a] - scores[:, b])[either]))
     return float(np.mean(areas))
-
-
-def area(scores: NDArray[np.float64], labels: NDArray[np.int64], one: int, other: int) -> float:
-    """Area under the ROC curve of label `one` against `other`: how often a score of it stands above, ties by half."""
-    above, below = np.sort(scores[labels == one]), np.sort(scores[labels == other])
-    wins = np.searchsorted(below, above, side="left") + np.searchsorted(below, above, side="right")
-    return float(wins.sum() / (2 * len(above) * len(below)))
 
 
 def _labels(path: Path, split: str, count: int) -> NDArray[np.int64] | None:
