@@ -28,7 +28,7 @@ from server.superlink import run_status, start_run
 APP = Path(__file__).parent / "gather_app"
 SITES = ("anne", "bert")
 COORDINATES = 256
-"""A record of two labels has 4,106 bytes."""
+"""A record of two labels, whose code is one coordinate, has 2,058 bytes."""
 PATIENCE_SECONDS = 300.0
 
 
@@ -116,7 +116,7 @@ def _found(folder: Path, name: str, centre: Centre, size: int) -> int:
             centres.publish(centre, campaign)
         centres.enrol(centre, enrolment(site, public.read_text(encoding="utf-8").strip()))
         # Base64 makes four bytes of three; entries and framing take a tenth of a record.
-        release_records(site, campaign, round(size / (8 * 2 * COORDINATES * 4 / 3 * 1.1)))
+        release_records(site, campaign, round(size / (8 * COORDINATES * 4 / 3 * 1.1)))
         make_batches(site.ledger, site.signer, site.centre, date.today())
         headers = site.ledger.unacknowledged(0)
         centre.answer(name, [Document("header", envelope) for _, envelope in headers])

@@ -82,9 +82,7 @@ def refit_bottleneck(
             )
         kind = SELF_SUPERVISED
         bottleneck = distil(maps, teacher_features(teacher, contents(encoder.card, images)), dimension)
-    card = encoder.card.model_copy(
-        update={"dimension": dimension, "bottleneck": kind, "command": command, "name": folder.name}
-    )
+    card = encoder.card.model_copy(update={"dimension": dimension, "bottleneck": kind, "command": command})
     return write_bundle(card, encoder.flow, bottleneck, folder)
 
 
