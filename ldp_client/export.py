@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from ldp_client.errors import ConfigurationError
 from ldp_client.site import Site
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.envelope import CHECKPOINT, close_envelope
 from ldp_client.wire.exchange import Checkpoint
+from ldp_client.wire.export_lines import written
 
 
 def write_export(site: Site, path: Path) -> int:
@@ -25,39 +24,34 @@ def write_export(site: Site, path: Path) -> int:
     """
     head, count = site.ledger.head(), 0
     try:
-        file = path.open("x", encoding="utf-8")
+        file = path.open("xb")
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
+    genesis = site.ledger.genesis
     with file:
-
-        def line(**fields: Any) -> None:
-            file.write(json.dumps(fields, sort_keys=True, separators=(",", ":")) + "\n")
-
-        line(
-            type="ledger",
-            side="site",
-            format=1,
-            site=site.ledger.genesis.site,
-            ledger_id=site.ledger.genesis.ledger_id,
-            signing_key=site.signer.public_key.hex(),
-            centre_signing_key=site.centre.signing_key,
+        file.write(
+            written(
+                type="ledger",
+                side="site",
+                format=1,
+                site=genesis.site,
+                ledger_id=genesis.ledger_id,
+                signing_key=site.signer.public_key.hex(),
+                centre_signing_key=site.centre.signing_key,
+            )
         )
         for kind in ("campaign", "receipt"):
             for _, body in site.ledger.documents(kind):
-                line(type="document", kind=kind, body=base64.b64encode(body).decode())
+                file.write(written(type="document", kind=kind, body=body))
         for _, envelope in site.ledger.unacknowledged(0):
-            line(type="document", kind="header", body=base64.b64encode(envelope).decode())
+            file.write(written(type="document", kind="header", body=envelope))
         for row in site.ledger.rows(1, head.sequence):
-            line(type="entry", sequence=row.sequence, body=base64.b64encode(row.body).decode(), head=row.head)
+            file.write(written(type="entry", sequence=row.sequence, body=row.body, head=row.head))
             count += 1
-        checkpoint = Checkpoint(
-            party=site.ledger.genesis.site,
-            ledger_id=site.ledger.genesis.ledger_id,
-            sequence=head.sequence,
-            head=head.head,
+        checkpoint = Checkpoint(party=genesis.site, ledger_id=genesis.ledger_id, sequence=head.sequence, head=head.head)
+        file.write(
+            written(type="checkpoint", body=close_envelope(CHECKPOINT, canonical_bytes(checkpoint), site.signer))
         )
-        envelope = close_envelope(CHECKPOINT, canonical_bytes(checkpoint), site.signer)
-        line(type="checkpoint", body=base64.b64encode(envelope).decode())
     return count
 
 
