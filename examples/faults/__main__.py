@@ -127,7 +127,6 @@ def run(drill: Drill, out: Path, dice: random.Random, *, postgres: bool) -> tupl
         ):
             faults = _faults(drill.faults, running, disk, clock, server, dice)
             storm = Storm(running, drill.kills, faults, drill.pace_seconds, dice)
-            weather.storm(WEATHER)
             campaigns = _gather_through(network, storm, weather, drill.patience_seconds)
         verdict = judge(network, campaigns, dict.fromkeys(SITES, drill.xrays), out / "export")
         report = _report(running, storm, weather, verdict, campaigns, time.monotonic() - started)
@@ -221,6 +220,7 @@ def _gather_through(network: Network, storm: Storm, weather: Weather, patience_s
         TimeoutError: a campaign does not come to its end.
     """
     done: list[str] = []
+    under_way = False
     while True:
         campaign = network.campaign
         if done:
@@ -232,9 +232,11 @@ def _gather_through(network: Network, storm: Storm, weather: Weather, patience_s
         until = time.monotonic() + patience_seconds
         next_look = 0.0
         while True:
-            storm.blow()
-            if storm.over:
-                weather.storm(0.0)
+            # It begins when all sites have the first campaign: what is killed is at work, not starting.
+            under_way = under_way or len(approved) == len(SITES)
+            if under_way:
+                storm.blow()
+                weather.storm(0.0 if storm.over else WEATHER)
             now = time.monotonic()
             if now >= next_look:
                 next_look = now + 1.0

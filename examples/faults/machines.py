@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,11 @@ class Machines:
             return True
         return False
 
+    def gathering_for(self) -> float:
+        """How many seconds the ServerApp has been running; 0 if there is none."""
+        ages = [_age(pid) for pid in self._of_family("centre", _PROGRAMS["serverapp"])]
+        return max(ages, default=0.0)
+
     def _of_family(self, name: str, wanted: str) -> list[int]:
         return [pid for pid in family_members(self.programs[name].family) if wanted in _command(pid)]
 
@@ -51,6 +57,14 @@ def _running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def _age(pid: int) -> float:
+    try:
+        started = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
 
 
 def _command(pid: int) -> list[str]:

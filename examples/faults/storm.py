@@ -15,6 +15,8 @@ log = logging.getLogger("faults")
 # Flower takes a node that was killed back when its heartbeat has run out, after some 80 s: killed earlier, it would
 # only be killed on the doorstep.
 NODE_SECONDS = 90.0
+# The centre takes its time to start. Killed again before it gathers, it would only be killed on the doorstep as well.
+GATHERING_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,8 @@ class Storm:
         self._bag = [kind for kind, count in self.kills.items() for _ in range(count)]
         self._bag += self.faults
         self.dice.shuffle(self._bag)
-        # A node needs more than a minute to come back: the first kill of each must not be the last thing that happens.
+        # A node needs more than a minute to come back: its kills come early rather than late.
         self._bag.sort(key=lambda one: one != "supernode" or self.dice.random() > 0.7)
-        self._next = time.monotonic() + self.pace_seconds
 
     @property
     def over(self) -> bool:
@@ -102,6 +103,8 @@ class Storm:
             site = min(self.machines.sites, key=lambda name: self._node_killed.get(name, 0.0))
             if time.monotonic() - self._node_killed.get(site, float("-inf")) < NODE_SECONDS:
                 return False
+        if one in ("serverapp", "superlink", "centre") and self.machines.gathering_for() < GATHERING_SECONDS:
+            return False
         if not self.machines.kill(one, site):
             return False
         if one == "supernode":
