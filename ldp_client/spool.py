@@ -144,8 +144,8 @@ class _Box:
             self._disk.sync_folder(folder)
         except OSError as error:
             raise ConfigurationError(
-                f"the {self.name} {self.folder} cannot be written ({error.strerror}); make room on its disk, or mount it "
-                "writable. What was laid out before stays"
+                f"the {self.name} {self.folder} cannot be written ({error.strerror}); make room on its disk, "
+                "or mount it writable. What was laid out before stays"
             ) from error
         return name
 

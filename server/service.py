@@ -54,8 +54,8 @@ class Service:
         """Work until told to stop. A gathering that ended is started again: it goes on where it was.
 
         Raises:
-            ExchangeError: the SuperLink or the edge has ended, or the SuperLink does not answer. Whoever supervises this
-                program starts it again, and all of it begins anew.
+            ExchangeError: the SuperLink or the edge has ended, or the SuperLink does not answer. Whoever supervises
+                this program starts it again, and all of it begins anew.
         """
         waited = STATUS_SECONDS
         try:

@@ -238,6 +238,8 @@ def _gather_through(network: Network, storm: Storm, weather: Weather, patience_s
                 storm.blow()
                 weather.storm(0.0 if storm.over else WEATHER)
             now = time.monotonic()
+            if not storm.over:
+                until = now + patience_seconds
             if now >= next_look:
                 next_look = now + 1.0
                 approved |= {site for site in SITES if site not in approved and _approve(network, site, campaign)}

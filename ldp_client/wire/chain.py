@@ -87,7 +87,19 @@ class Abandon(Wire):
     charge: Position
 
 
-LedgerEntry = Genesis | PolicyEntry | ApprovalEntry | Charge | Seal | Abandon
+class KeyRotation(Wire):
+    """A key of the site or of an officer is replaced (`wire.rotation`): the same bytes in three envelopes.
+
+    `by_old` is null where the old key is lost.
+    """
+
+    kind: Literal["key_rotation"] = "key_rotation"
+    by_officer: bytes
+    by_new: bytes
+    by_old: bytes | None
+
+
+LedgerEntry = Genesis | PolicyEntry | ApprovalEntry | Charge | Seal | Abandon | KeyRotation
 
 
 class _AnyEntry(Wire):

@@ -24,6 +24,7 @@ WITNESS = "ldp-glow/witness/v1"
 GRANT = "ldp-glow/grant/v1"
 RECEIPT = "ldp-glow/receipt/v1"
 CHECKPOINT = "ldp-glow/checkpoint/v1"
+ROTATION = "ldp-glow/rotation/v1"
 
 _MAGIC = b"LDPE\x01"
 _KEY, _SIGNATURE = 32, 64
@@ -48,6 +49,20 @@ class OneKey:
         if key != key_id(self.public_key):
             raise EnvelopeError(f"expected a document signed by {self.name}; found another signer")
         return self.name, self.public_key
+
+
+@dataclass(frozen=True)
+class SiteKeys:
+    """The keyring of one site that has had several keys, for reading what each of them has signed in its time."""
+
+    site: str
+    public_keys: tuple[bytes, ...]
+
+    def owner(self, key: bytes) -> tuple[str, bytes]:
+        for public_key in self.public_keys:
+            if key_id(public_key) == key:
+                return self.site, public_key
+        raise EnvelopeError(f"expected a document signed by {self.site}; found another signer")
 
 
 @dataclass(frozen=True)
@@ -100,6 +115,16 @@ def open_envelope(envelope: bytes, payload_type: str, keyring: Keyring) -> tuple
     return name, payload
 
 
+def signer_of(envelope: bytes) -> bytes:
+    """The id of the key that an envelope says it was signed with, for a person to compare; nothing is checked."""
+    return envelope[len(_MAGIC) : len(_MAGIC) + _KEY]
+
+
+def payload_of(envelope: bytes, payload_type: str) -> bytes:
+    """The bytes that an envelope of this type holds, of which nothing is checked: they tell whose key to ask for."""
+    return envelope[len(_MAGIC) + _KEY + _SIGNATURE + 1 + len(payload_type.encode()) :]
+
+
 def open_introduction(envelope: bytes, payload_type: str, signer_in: Callable[[bytes], tuple[str, bytes]]) -> bytes:
     """The bytes of a document that names its own signer: it proves that whoever holds that key wrote it, no more.
 
@@ -108,5 +133,5 @@ def open_introduction(envelope: bytes, payload_type: str, signer_in: Callable[[b
     Raises:
         FormatError, EnvelopeError: as `open_envelope`, or as `signer_in`.
     """
-    name, public_key = signer_in(envelope[len(_MAGIC) + _KEY + _SIGNATURE + 1 + len(payload_type.encode()) :])
+    name, public_key = signer_in(payload_of(envelope, payload_type))
     return open_envelope(envelope, payload_type, OneKey(name, public_key))[1]

@@ -13,6 +13,7 @@ from ldp_client.wire.chain import (
     Abandon,
     Charge,
     Genesis,
+    KeyRotation,
     LedgerEntry,
     PolicyEntry,
     Seal,
@@ -22,6 +23,7 @@ from ldp_client.wire.chain import (
     sealed_charge,
 )
 from ldp_client.wire.envelope import APPROVAL, POLICY, Keys, open_envelope
+from ldp_client.wire.rotation import KeysInForce, open_rotation
 
 
 @dataclass
@@ -41,6 +43,9 @@ class SiteHistory:
     sequence: int = 0
     head: str = ZERO
     genesis: Genesis | None = None
+    keys: KeysInForce | None = None
+    # (entry, key in hex) of every key that has signed for the site, from the genesis entry on.
+    signers: list[tuple[int, str]] = field(default_factory=list)
     policy: Policy | None = None
     approvals: dict[int, tuple[str, str]] = field(default_factory=dict)
     open: dict[int, str] = field(default_factory=dict)
@@ -106,19 +111,29 @@ class SiteHistory:
         elif isinstance(entry, Genesis):
             if (entry.site, entry.ledger_id) != (self.site, self.ledger_id):
                 raise ChainError("the genesis entry is of another site or ledger")
-            self.genesis = entry
+            self.genesis, self.keys = entry, KeysInForce.of(entry)
+            self.signers.append((sequence, entry.signing_key))
         elif isinstance(entry, PolicyEntry):
             policy = parse(Policy, open_envelope(entry.envelope, POLICY, self._officers())[1])
             if policy.site != self.site or (self.policy and policy.serial <= self.policy.serial):
                 raise VerificationError("the policy is of another site or not newer than the one in force")
             self.policy = policy
             self._right.clear()
+        elif isinstance(entry, KeyRotation):
+            self._rotate(sequence, entry)
         else:
             self._approve(sequence, parse(Approval, open_envelope(entry.envelope, APPROVAL, self._officers())[1]))
 
     def _officers(self) -> Keys:
-        keys = self.genesis.officer_keys if self.genesis else ()
-        return Keys({f"officer {index}": bytes.fromhex(key) for index, key in enumerate(keys, 1)})
+        return self.keys.officer_ring if self.keys else Keys({})
+
+    def _rotate(self, sequence: int, entry: KeyRotation) -> None:
+        if self.keys is None:
+            raise ChainError("a key is replaced before there was one")
+        rotation = open_rotation(entry, self.keys, self.site, self.ledger_id, sequence)
+        self.keys = self.keys.after(rotation)
+        if rotation.role == "site":
+            self.signers.append((sequence, rotation.new_key))
 
     def _approve(self, sequence: int, approval: Approval) -> None:
         if (approval.site, approval.ledger_id) != (self.site, self.ledger_id):

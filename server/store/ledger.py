@@ -11,9 +11,10 @@ from ldp_client.errors import LdpError, PolicyRefusedError
 from ldp_client.privacy.loss import MAX_MICRO_EPSILON
 from ldp_client.wire.campaign import Approval, Campaign, Policy, policy_id
 from ldp_client.wire.canonical import canonical_bytes, parse
-from ldp_client.wire.chain import Abandon, ApprovalEntry, Charge, LedgerEntry, PolicyEntry, Seal
+from ldp_client.wire.chain import Abandon, ApprovalEntry, Charge, KeyRotation, LedgerEntry, PolicyEntry, Seal
 from ldp_client.wire.envelope import APPROVAL, POLICY, OneKey, open_envelope
-from server.store import campaigns, rows, tables
+from ldp_client.wire.rotation import KeysInForce, open_rotation
+from server.store import campaigns, keys, rows, tables
 from server.store.sites import Site
 
 
@@ -57,6 +58,7 @@ class Account:
     approvals: dict[int, Approval]
     charges: dict[int, Paid]
     totals: dict[str, Total]
+    keys: KeysInForce
     settlements: dict[int, int] = field(default_factory=dict)
     # What one record in thousands has in common with the last: (campaign, approval, policy) -> whether they agree.
     agreements: dict[tuple[str, int, int], bool] = field(default_factory=dict)
@@ -87,6 +89,11 @@ class Account:
                 self._count(sequence, entry)
             case Abandon():
                 self.settle(sequence, entry.charge)
+            case KeyRotation():
+                try:
+                    self._rotate(entry, sequence)
+                except LdpError:
+                    return
             case _:
                 return
 
@@ -115,20 +122,25 @@ class Account:
             self.totals[paid.campaign].refused += refused
 
     def _policy(self, entry: PolicyEntry, sequence: int) -> Policy:
-        policy = parse(Policy, open_envelope(entry.envelope, POLICY, self.site.officers)[1])
+        policy = parse(Policy, open_envelope(entry.envelope, POLICY, self.keys.officer_ring)[1])
         current = self.policy_at(sequence)
         if policy.site != self.site.site or (current is not None and policy.serial <= current.serial):
             raise PolicyRefusedError("the policy is another site's, or its serial is not above the one in force")
         return policy
 
     def _approval(self, entry: ApprovalEntry, sequence: int) -> Approval:
-        approval = parse(Approval, open_envelope(entry.envelope, APPROVAL, self.site.officers)[1])
+        approval = parse(Approval, open_envelope(entry.envelope, APPROVAL, self.keys.officer_ring)[1])
         current = self.policy_at(sequence)
         if (approval.site, approval.ledger_id) != (self.site.site, self.site.ledger_id):
             raise PolicyRefusedError("the approval is for another site or ledger")
         if current is None or approval.policy != policy_id(current):
             raise PolicyRefusedError("the approval was given under another policy than the one in force")
         return approval
+
+    def _rotate(self, entry: KeyRotation, sequence: int) -> None:
+        """An officer's new key signs from here on. The site's own is taken in before it is believed (`store.keys`)."""
+        rotation = open_rotation(entry, self.keys, self.site.site, self.site.ledger_id, sequence)
+        self.keys = self.keys.after(rotation)
 
     def _count(self, sequence: int, charge: Charge) -> None:
         total = self.totals.setdefault(charge.campaign, Total())
@@ -156,6 +168,7 @@ def read_account(
         approvals={number: parse(Approval, body) for number, body in _bodies(connection, tables.approvals, site.site)},
         charges=charges,
         totals=_totals(connection, site.site),
+        keys=keys.said(connection, site),
     )
 
 
@@ -213,7 +226,12 @@ def extend(
     connection.execute(
         update(tables.sites)
         .where(tables.sites.c.site == site)
-        .values(sequence=first + len(entries) - 1, head=heads[-1], **_sums(connection, account))
+        .values(
+            sequence=first + len(entries) - 1,
+            head=heads[-1],
+            officer_keys=" ".join(account.keys.officers),
+            **_sums(connection, account),
+        )
     )
 
 
