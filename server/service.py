@@ -31,6 +31,7 @@ from server.superlink import (
     start_run,
     stop_run,
     superlink_running,
+    unfinished_runs,
 )
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,12 @@ class Service:
             log.info("the node of %s may connect", site.site)
 
     def _keep_gathering(self) -> None:
-        if self._run is not None:
+        if self._run is None:
+            # A centre that was killed leaves its gathering behind, and the SuperLink would take it up beside the new.
+            for run in unfinished_runs(self.superlink):
+                with contextlib.suppress(ExchangeError):
+                    stop_run(self.superlink, run)
+        else:
             status = run_status(self.superlink, self._run)
             if not status.startswith("finished"):
                 return

@@ -6,7 +6,7 @@ true or false: an answer can be forgotten, an exception cannot.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,17 +52,21 @@ class OneKey:
 
 
 @dataclass(frozen=True)
-class SiteKeys:
-    """The keyring of one site that has had several keys, for reading what each of them has signed in its time."""
+class Signers:
+    """The keyring of sites that may have had several keys each, to read what each key has signed in its time."""
 
-    site: str
-    public_keys: tuple[bytes, ...]
+    known: dict[bytes, tuple[str, bytes]]
+    """Key id -> whose, and the public key."""
+
+    @classmethod
+    def of(cls, keys: Iterable[tuple[str, bytes]]) -> Signers:
+        """From (site, public key)."""
+        return cls({key_id(key): (site, key) for site, key in keys})
 
     def owner(self, key: bytes) -> tuple[str, bytes]:
-        for public_key in self.public_keys:
-            if key_id(public_key) == key:
-                return self.site, public_key
-        raise EnvelopeError(f"expected a document signed by {self.site}; found another signer")
+        if key not in self.known:
+            raise EnvelopeError("the signer is not known here; enrol it first, or compare its key's fingerprint")
+        return self.known[key]
 
 
 @dataclass(frozen=True)

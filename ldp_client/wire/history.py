@@ -43,9 +43,8 @@ class SiteHistory:
     sequence: int = 0
     head: str = ZERO
     genesis: Genesis | None = None
-    keys: KeysInForce | None = None
-    # (entry, key in hex) of every key that has signed for the site, from the genesis entry on.
-    signers: list[tuple[int, str]] = field(default_factory=list)
+    # (entry, keys in force after it): the genesis, and every rotation that held.
+    keys: list[tuple[int, KeysInForce]] = field(default_factory=list)
     policy: Policy | None = None
     approvals: dict[int, tuple[str, str]] = field(default_factory=dict)
     open: dict[int, str] = field(default_factory=dict)
@@ -111,8 +110,8 @@ class SiteHistory:
         elif isinstance(entry, Genesis):
             if (entry.site, entry.ledger_id) != (self.site, self.ledger_id):
                 raise ChainError("the genesis entry is of another site or ledger")
-            self.genesis, self.keys = entry, KeysInForce.of(entry)
-            self.signers.append((sequence, entry.signing_key))
+            self.genesis = entry
+            self.keys.append((sequence, KeysInForce.of(entry)))
         elif isinstance(entry, PolicyEntry):
             policy = parse(Policy, open_envelope(entry.envelope, POLICY, self._officers())[1])
             if policy.site != self.site or (self.policy and policy.serial <= self.policy.serial):
@@ -125,15 +124,20 @@ class SiteHistory:
             self._approve(sequence, parse(Approval, open_envelope(entry.envelope, APPROVAL, self._officers())[1]))
 
     def _officers(self) -> Keys:
-        return self.keys.officer_ring if self.keys else Keys({})
+        return self.keys[-1][1].officer_ring if self.keys else Keys({})
+
+    def keys_at(self, sequence: int) -> KeysInForce:
+        """The keys in force after an entry; those of the genesis for the place before it."""
+        return next((keys for at, keys in reversed(self.keys) if at <= sequence), self.keys[0][1])
+
+    def signing_keys(self) -> list[bytes]:
+        """Every key that signed for the site, the first one first."""
+        signing = dict.fromkeys(keys.signing for _, keys in self.keys)
+        return [bytes.fromhex(key) for key in signing]
 
     def _rotate(self, sequence: int, entry: KeyRotation) -> None:
-        if self.keys is None:
-            raise ChainError("a key is replaced before there was one")
-        rotation = open_rotation(entry, self.keys, self.site, self.ledger_id, sequence)
-        self.keys = self.keys.after(rotation)
-        if rotation.role == "site":
-            self.signers.append((sequence, rotation.new_key))
+        keys = self.keys[-1][1]
+        self.keys.append((sequence, keys.after(open_rotation(entry, keys, self.site, self.ledger_id, sequence))))
 
     def _approve(self, sequence: int, approval: Approval) -> None:
         if (approval.site, approval.ledger_id) != (self.site, self.ledger_id):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, union_all, update
 
 from ldp_client.errors import ChainError, ConfigurationError, FormatError, SignerError, VerificationError
 from ldp_client.wire.chain import Genesis, KeyRotation, parse_entry
@@ -108,13 +108,11 @@ def bodies(connection: Connection) -> Iterator[bytes]:
     yield from connection.execute(query).scalars()
 
 
-def former(connection: Connection) -> dict[str, list[bytes]]:
-    """The signing keys that each site had before the one it has, the oldest first."""
-    columns = tables.rotations.c
-    found: dict[str, list[bytes]] = {}
-    for row in connection.execute(select(columns.site, columns.old_key).order_by(columns.central_sequence)):
-        found.setdefault(row.site, []).append(bytes.fromhex(row.old_key))
-    return found
+def ever(connection: Connection) -> list[tuple[str, bytes]]:
+    """(site, key) of every signing key that is or was in force."""
+    former, columns = tables.rotations.c, tables.sites.c
+    both = union_all(select(former.site, former.old_key), select(columns.site, columns.signing_key))
+    return [(site, bytes.fromhex(key)) for site, key in connection.execute(both)]
 
 
 def said(connection: Connection, known: Site) -> KeysInForce:

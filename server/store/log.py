@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from ldp_client.wire.canonical import parse
-from ldp_client.wire.envelope import HEADER, SiteKeys, open_envelope
+from ldp_client.wire.envelope import HEADER, Signers, open_envelope
 from ldp_client.wire.exchange import BatchHeader, CentralEntry
-from server.store import keys, sites, tables
+from server.store import keys, tables
 
 
 @dataclass(frozen=True)
@@ -185,13 +185,9 @@ def _days(connection: Connection, site: str | None) -> dict[tuple[str, int], str
     query = select(columns.site, columns.first, columns.envelope).select_from(tables.headers.join(tables.batches))
     if site is not None:
         query = query.where(columns.site == site)
-    former = keys.former(connection)
-    signers = {
-        known.site: SiteKeys(known.site, (*former.get(known.site, []), known.signing_key))
-        for known in sites.every(connection)
-    }
+    signers = Signers.of(keys.ever(connection))
     return {
-        (row.site, row.first): parse(BatchHeader, open_envelope(row.envelope, HEADER, signers[row.site])[1]).day
+        (row.site, row.first): parse(BatchHeader, open_envelope(row.envelope, HEADER, signers)[1]).day
         for row in connection.execute(query)
     }
 
