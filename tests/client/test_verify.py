@@ -257,7 +257,10 @@ def test_line_that_json_would_also_write_otherwise_is_refused(tmp_path: Path, bo
         (lambda lines: lines[0].update(ledger_id="x"), "line 1 of the export holds no ledger id"),
         (lambda lines: lines[0].update(ledger_id="0" * 64), "site north, entry 1"),
         (lambda lines: lines[0].update(site="south"), "site south, entry 1"),
-        (lambda lines: lines[0].update(signing_key="0" * 64), "entry 1: the genesis entry names another signing key than the export"),
+        (
+            lambda lines: lines[0].update(signing_key="0" * 64),
+            "entry 1: the genesis entry names another signing key than the export",
+        ),
         (lambda lines: lines[0].update(centre_signing_key="0" * 64), "line 2 of the export (campaign)"),
         (lambda lines: lines[1].update(kind="letter"), "line 2 of the export (letter): a document of an unknown kind"),
         (lambda lines: lines[1].update(type="letter"), "line 2 of the export is of an unknown kind"),

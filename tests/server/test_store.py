@@ -19,13 +19,15 @@ from ldp_client.errors import ConfigurationError
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import ZERO, link
 from ldp_client.wire.exchange import CentralEntry
-from server.centre import publish
+from server.centre import publish, rotate_key
 from server.config import initialise
 from server.store import queries, tables
 from server.store.database import Database, open_database
-from server.store.migrations.versions.v0001_initial import INSERT_ONLY, KEPT
+from server.store.migrations.versions import v0001_initial, v0004_keys
 
 Ready = tuple[Hospital, int]
+INSERT_ONLY = (*v0001_initial.INSERT_ONLY, *v0004_keys.INSERT_ONLY)
+KEPT = v0001_initial.KEPT
 
 
 @pytest.fixture
@@ -34,6 +36,13 @@ def full(world: World, ready: Ready) -> World:
     anne, approval = ready
     anne.release(world.campaign, approval, 1)
     anne.seal(world.campaign, 999)
+    world.deliver(anne)
+    # Announced under a key that is replaced before the batch comes.
+    anne.charge(world.campaign, approval)
+    at = anne.sent
+    world.announce(anne, anne.pack_up())
+    anne.sent = at
+    rotate_key(world.centre, anne.rotate())
     world.deliver(anne)
     world.centre.answer("anne", [anne.state(), anne.state(ledger_id="c" * 64)])
     return world
@@ -158,10 +167,14 @@ def test_sums_of_an_older_database_are_those_that_are_kept_now(full: World, tmp_
     assert (str(kept.per_record), str(kept.spent), str(kept.agreed)) == ("2", "4", "10")
     url = full.centre.config.database.url
     with full.centre.database.transaction() as connection:
-        for column in ("per_record", "spent", "agreed", "unit"):
+        for column in ("per_record", "spent", "agreed", "unit", "revoked"):
             connection.execute(text(f"ALTER TABLE sites DROP COLUMN {column}"))
+        for table in v0004_keys.INSERT_ONLY:
+            connection.execute(text(f"DROP TABLE {table}"))
+        connection.execute(text("DROP INDEX entries_rotated"))
         if connection.dialect.name == "postgresql":
             connection.execute(text("DROP FUNCTION ldp_insert_only CASCADE"))
+            connection.execute(text("DROP FUNCTION ldp_only_superseded CASCADE"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     full.centre.close()
     open_database(url).close()
@@ -225,13 +238,13 @@ def test_the_central_ledger_is_one_chain(full: World) -> None:
         assert (line.sequence, line.head) == (number, head)
         kinds.append(parse(CentralEntry, line.body).kind)
     assert (centre.sequence, centre.head) == (len(lines), head)
-    assert kinds == ["campaign", "enrolment", "batch", "campaign"]
+    assert kinds == ["campaign", "enrolment", "batch", "rotation", "batch", "campaign"]
 
 
 def test_totals_add_up_to_what_is_stored(full: World) -> None:
     with full.centre.database.snapshot() as connection:
         (total,) = connection.execute(select(tables.totals)).all()
-    assert (total.charges, total.records, total.agreed_bound, total.beyond) == (1, 1, 4_000_000, 0)
+    assert (total.charges, total.records, total.agreed_bound, total.beyond) == (2, 1, 4_000_000, 0)
     assert (full.budget().records, full.budget().refused) == (1, 1)
 
 
