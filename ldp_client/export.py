@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from ldp_client.errors import ConfigurationError
@@ -40,7 +42,7 @@ def write_export(site: Site, path: Path) -> int:
                 centre_signing_key=site.centre.signing_key,
             )
         )
-        for kind in ("campaign", "receipt"):
+        for kind in ("campaign", "evaluation", "receipt"):
             for _, body in site.ledger.documents(kind):
                 file.write(written(type="document", kind=kind, body=body))
         for envelope in site.ledger.headers():
@@ -56,7 +58,9 @@ def write_export(site: Site, path: Path) -> int:
 
 
 def write_openings(site: Site, path: Path) -> int:
-    """Write (charge, unit, salt) for every charge, for the hospital's own auditor: `ldp_client.openings` reads it.
+    """Write (charge, unit, salt) for every charge and (query, units, salt) for every query, in their order.
+
+    For the hospital's own auditor: `ldp_client.openings` reads it.
 
     Raises:
         ConfigurationError: the file exists already or cannot be written.
@@ -67,8 +71,17 @@ def write_openings(site: Site, path: Path) -> int:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        for charge, unit, salt in site.ledger.openings():
-            row = {"charge": charge, "salt": salt.hex(), "unit": unit.hex()}
+        for _, row in heapq.merge(_charges(site), _queries(site)):
             file.write(json.dumps(row, sort_keys=True, separators=(",", ":")) + "\n")
             count += 1
     return count
+
+
+def _charges(site: Site) -> Iterator[tuple[int, dict[str, object]]]:
+    for charge, unit, salt in site.ledger.openings():
+        yield charge, {"charge": charge, "salt": salt.hex(), "unit": unit.hex()}
+
+
+def _queries(site: Site) -> Iterator[tuple[int, dict[str, object]]]:
+    for query, salt, units in site.ledger.query_openings():
+        yield query, {"query": query, "salt": salt.hex(), "units": [unit.hex() for unit in units]}

@@ -25,7 +25,7 @@ def preview_lines(site: Site, campaign: Campaign) -> list[str]:
     images, diagnoses = phantoms(COUNT, encoder.content, seed=7, pneumonia_share=0.5)
     tensors = torch.stack([encoder.prepare(image, inverted=False, window=None, bits=8) for image in images])
     labels = diagnoses.astype(np.int64) % spec.classes
-    clipped = prepare(spec, encoder.output(spec.source, tensors), labels)
+    clipped = prepare(spec, encoder.output(spec.source, tensors)[:, : spec.input_dimension], labels)
     # In a release the seed comes from campaign, site and charge; here there is no charge.
     drawn = draw(spec, clipped, [os.urandom(SEED_BYTES) for _ in range(COUNT)], SystemSource())
     return [

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from ldp_client.errors import BudgetExceededError, ParameterError, PolicyRefusedError, QuarantinedError
+from ldp_client.evaluation_set import releasable
 from ldp_client.flow.encoder import Encoder
 from ldp_client.imaging.dataset import DataSet, Item
 from ldp_client.ledger.store import ChargeRequest, OpenCharge, SiteLedger
@@ -77,16 +78,19 @@ def release(
             f"the campaign names the encoder {campaign.encoder[:12]}; the one installed is {encoder.digest[:12]}. "
             "Install that bundle and name it in agent.toml"
         )
-    given = encoder.output_dimension(campaign.release.source)
-    if (given, data_set.label_names) != (campaign.release.input_dimension, campaign.label_names):
+    # Coordinates stand in order of what they are thought to tell: a campaign takes the first few.
+    given, taken = encoder.output_dimension(campaign.release.source), campaign.release.input_dimension
+    if taken > given or data_set.label_names != campaign.label_names:
         raise PolicyRefusedError(
-            f"the campaign releases {campaign.release.input_dimension} numbers and "
+            f"the campaign releases {taken} numbers and "
             f"{len(campaign.label_names)} labels; encoder and data set have {given} and "
             f"{len(data_set.label_names)}, or other labels. Ask the centre for a campaign that fits its encoder"
         )
-    budget = ledger.standing_approval(campaign, today().isoformat()).policy.lifetime_budget
+    policy = ledger.standing_approval(campaign, today().isoformat()).policy
     paid = _resumable(campaign, data_set, ledger)
-    work = _work_list(campaign, data_set, ledger, paid, budget, source, late_batch)
+    # Whoever is held out for evaluations is never released: a classifier is not judged on what taught it.
+    held_in = releasable(data_set, policy, ledger)
+    work = _work_list(campaign, held_in, ledger, paid, policy.lifetime_budget, source, late_batch)
     queue = iter(work.items)
     sealed = refused = 0
 
@@ -94,7 +98,8 @@ def release(
     # (2) Each is prepared at once, by the code that prepared the public images, and only the small tensor is kept.
     while films := _read_and_prepare(data_set, encoder, queue, chunk):
         # (3) The frozen public GLOW and what the campaign reads of it: floats, and the last that are not integers.
-        outputs = encoder.output(campaign.release.source, torch.stack([film.image for film in films]))  # (N, k)
+        images = torch.stack([film.image for film in films])
+        outputs = encoder.output(campaign.release.source, images)[:, :taken]  # (N, k)
         # (4) X-ray and label on the integer grid, where the clip wants them whatever the floats were.
         clipped = _clip(campaign, outputs, films)
         # (5) Durable before anything is drawn: approval, cap and budget checked in the same transaction.

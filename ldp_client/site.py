@@ -24,10 +24,10 @@ from ldp_client.imaging.dataset import DataSet, read_dataset
 from ldp_client.imaging.xray import PatientKey
 from ldp_client.ledger.store import SiteLedger
 from ldp_client.spool import Inbox, Outbox
-from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.canonical import canonical_bytes, digest, parse
 from ldp_client.wire.chain import Genesis
 from ldp_client.wire.envelope import ENROLMENT, close_envelope
+from ldp_client.wire.evaluation import Asked
 from ldp_client.wire.exchange import CentreCard, Enrolment
 from ldp_client.wire.signing import SigningKey, create_secret, read_secret, sync_folder
 
@@ -182,7 +182,7 @@ def signing_key(keys: Path, ledger: SiteLedger) -> SigningKey:
     return SigningKey(read_secret(keys / SITE_KEY))
 
 
-def data_set(site: Site, campaign: Campaign) -> DataSet:
+def data_set(site: Site, campaign: Asked) -> DataSet:
     """The site's X-rays with a campaign's labels and unit; patients whose ids were merged are one unit."""
     read = read_dataset(
         site.path(site.config.data_set.folder),

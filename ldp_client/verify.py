@@ -21,11 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldp_client.errors import ChainError, ConfigurationError, FormatError, LdpError, VerificationError
-from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import ZERO, link
 from ldp_client.wire.envelope import (
-    CAMPAIGN,
     CHECKPOINT,
     ENROLMENT,
     HEADER,
@@ -36,6 +34,7 @@ from ldp_client.wire.envelope import (
     open_introduction,
     signer_of,
 )
+from ldp_client.wire.evaluation import Asked, Evaluation, asked_id, open_asked
 from ldp_client.wire.exchange import BatchHeader, CentralEntry, Checkpoint, Enrolment, Receipt
 from ldp_client.wire.export_lines import EntryLine, Line, lines
 from ldp_client.wire.history import SiteHistory
@@ -138,7 +137,7 @@ class _Export:
         if len(self.ledger_id) != 64 or any(digit not in "0123456789abcdef" for digit in self.ledger_id):
             raise FormatError("line 1 of the export holds no ledger id")
         self.signing_key, self.centre_key = head.public_key("signing_key"), centre_key
-        self.campaigns: dict[str, Campaign] = {}
+        self.campaigns: dict[str, Asked] = {}
         self.receipts: list[Receipt] = []
         # Opened at the end, when the entries have said whose keys there are.
         self.announced: list[tuple[Line, bytes]] = []
@@ -150,9 +149,11 @@ class _Export:
         centre = OneKey("the centre", self.centre_key)
         kind, body = line.text("kind"), line.body()
         try:
-            if kind == "campaign":
-                campaign = parse(Campaign, open_envelope(body, CAMPAIGN, centre)[1])
-                self.campaigns[campaign_id(campaign)] = campaign
+            if kind in ("campaign", "evaluation"):
+                asked = open_asked(body, centre)
+                if isinstance(asked, Evaluation) is not (kind == "evaluation"):
+                    raise FormatError("the line's kind is not its document's")
+                self.campaigns[asked_id(asked)] = asked
             elif kind == "receipt":
                 self.receipts.append(parse(Receipt, open_envelope(body, RECEIPT, centre)[1]))
             elif kind == "header":

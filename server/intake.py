@@ -29,11 +29,13 @@ from ldp_client.errors import (
     SealError,
     SignerError,
 )
+from ldp_client.wire.answer import unpack_answer
 from ldp_client.wire.campaign import Approval, Campaign, Policy, policy_id
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import Genesis, LedgerEntry, Seal, parse_entry, walk
 from ldp_client.wire.document import MAX_BATCH_BYTES
 from ldp_client.wire.envelope import BATCH, OneKey, open_envelope
+from ldp_client.wire.evaluation import Asked, check_policy
 from ldp_client.wire.exchange import Batch, BatchHeader, Refusal, RefusalCode, sealed_digest
 from ldp_client.wire.record import check_contents, codebook_seed, record_digest
 from ldp_client.wire.signing import SealingKey, Signer, unseal
@@ -120,13 +122,14 @@ def accept(sealed: bytes, site: str, database: Database, *, signer: Signer, seal
 
 
 def _judge(seal: Seal, sequence: int, payloads: Sequence[bytes], account: Account, day: str) -> Record:
-    """The record of one Seal, or `_RefusedError` with the first rule that stands against it.
+    """What one Seal names, a record or an evaluation's answer; or `_RefusedError` with the first rule against it.
 
     Every rule is the one that was in force when the unit was charged.
     """
     # (6) An unused charge, for a campaign of this centre, that the site's officer had agreed to, in time.
     charge = _unused_charge(account, seal)
     campaign = _published(account, charge)
+    _check_asked_once(charge)
     policy, approval = _agreed(account, seal.charge, charge, campaign)
     _check_in_time(day, approval, campaign)
     # (7) The charge is the loss of the mechanism that made the record, recomputed from its parameters.
@@ -226,14 +229,20 @@ def _unused_charge(account: Account, seal: Seal) -> Paid:
     return charge
 
 
-def _published(account: Account, charge: Paid) -> Campaign:
+def _published(account: Account, charge: Paid) -> Asked:
     campaign = account.campaigns.get(charge.campaign)
-    if campaign is None:
+    # A charge pays for a campaign's record, a query for an evaluation's answer, and neither for the other.
+    if campaign is None or isinstance(campaign, Campaign) is charge.of_a_set:
         raise _RefusedError(RefusalCode.UNKNOWN_CAMPAIGN)
     return campaign
 
 
-def _agreed(account: Account, number: int, charge: Paid, campaign: Campaign) -> tuple[Policy, Approval]:
+def _check_asked_once(charge: Paid) -> None:
+    if charge.repeated:
+        raise _RefusedError(RefusalCode.REPEATED)
+
+
+def _agreed(account: Account, number: int, charge: Paid, campaign: Asked) -> tuple[Policy, Approval]:
     """The policy in force at the charge, and the approval that the charge cites, given under it and before."""
     policy, approval = account.policy_number_at(number), account.approvals.get(charge.approval)
     if policy is None or approval is None or charge.approval >= number:
@@ -246,17 +255,17 @@ def _agreed(account: Account, number: int, charge: Paid, campaign: Campaign) -> 
     return account.policies[policy], approval
 
 
-def _agree(policy: Policy, approval: Approval, campaign: Campaign, name: str) -> bool:
+def _agree(policy: Policy, approval: Approval, campaign: Asked, name: str) -> bool:
     if (approval.campaign, approval.policy) != (name, policy_id(policy)):
         return False
     try:
-        policy.check(campaign)
+        check_policy(policy, campaign)
     except PolicyRefusedError:
         return False
     return True
 
 
-def _check_in_time(day: str, approval: Approval, campaign: Campaign) -> None:
+def _check_in_time(day: str, approval: Approval, campaign: Asked) -> None:
     # Days are written YYYY-MM-DD, so their order is that of their texts.
     if day > min(approval.expires, campaign.ends):
         raise _RefusedError(RefusalCode.EXPIRED)
@@ -268,8 +277,11 @@ def _only(payloads: Sequence[bytes]) -> bytes:
     return payloads[0]
 
 
-def _check_contents(payload: bytes, campaign: Campaign, seed: bytes) -> None:
+def _check_contents(payload: bytes, campaign: Asked, seed: bytes) -> None:
     try:
-        check_contents(payload, campaign.release, seed)
+        if isinstance(campaign, Campaign):
+            check_contents(payload, campaign.release, seed)
+        else:
+            unpack_answer(payload, campaign.histogram)
     except FormatError as error:
         raise _RefusedError(RefusalCode.CONTENTS) from error

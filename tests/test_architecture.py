@@ -22,7 +22,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ldp_client.wire",),
     (
         "ldp_client.flow",
-        "ldp_client.diagnosis",
         "ldp_client.imaging",
         "ldp_client.ledger",
         "ldp_client.config",
@@ -30,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ldp_client.verify",
         "ldp_client.audit",
     ),
+    ("ldp_client.diagnosis", "ldp_client.evaluation_set"),
     ("ldp_client.site", "ldp_client.submission", "ldp_client.plan", "ldp_client.release", "ldp_client.permissions"),
     (
         "ldp_client.desk",
@@ -38,6 +38,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ldp_client.preview",
         "ldp_client.courier",
         "ldp_client.openings",
+        "ldp_client.diagnose",
+        "ldp_client.evaluation",
     ),
     ("ldp_client.agent", "ldp_client.supernode"),
     ("ldp_client.cli",),
@@ -45,7 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 SERVER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("server.store", "server.certificates", "server.datasets", "server.edge", "server.gather"),
     ("server.learning", "server.intake", "server.config", "server.superlink"),
-    ("server.centre",),
+    ("server.centre", "server.benchmarks"),
     ("server.service", "server.flower_app", "server.reconcile"),
     ("server.cli",),
 )
@@ -70,6 +72,7 @@ WITHOUT_TORCH = (
     "desk",
     "config",
     "spool",
+    "evaluation_set",
     "cli.audit",
     "cli.dataset",
     "cli.ledger",

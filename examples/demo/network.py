@@ -34,6 +34,8 @@ from server.service import create_centre
 
 ENDS = "2099-12-31"
 RADIUS = "1"
+COORDINATES = 3
+"""How many of the encoder's coordinates are released; a bottleneck of fewer gives all that it has."""
 
 
 @dataclass
@@ -75,7 +77,7 @@ def build(folder: Path, country: Country, encoder: Encoder, database_url: str | 
     release = joint_laplace(
         epsilon=country.epsilon,
         classes=len(LABELS),
-        bottleneck_dimension=encoder.dimension,
+        bottleneck_dimension=min(COORDINATES, encoder.dimension),
         radius=RADIUS,
     )
     campaign = Campaign(

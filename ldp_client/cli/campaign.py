@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,27 +14,28 @@ import typer
 from ldp_client import desk
 from ldp_client.cli.console import HERE, Format, Output, State, choose, say, show
 from ldp_client.cli.dataset import end_with_set_aside, set_aside_rows, show_set_aside
-from ldp_client.errors import PolicyRefusedError, WaitingError
+from ldp_client.errors import ConfigurationError, PolicyRefusedError, WaitingError
 from ldp_client.officer import approve as approve_campaign
 from ldp_client.officer import policy_in_force
 from ldp_client.plan import lines, make_plan
 from ldp_client.privacy.meaning import in_words, unit_in_words, what_leaves
 from ldp_client.privacy.planner import outlook, outlook_lines
 from ldp_client.site import Site, data_set, open_site
-from ldp_client.wire.campaign import FLAG_ABOVE, WARN_ABOVE, Campaign, campaign_id
+from ldp_client.wire.campaign import FLAG_ABOVE, WARN_ABOVE, Campaign
+from ldp_client.wire.evaluation import Asked, Evaluation, asked_id, check_policy
 from ldp_client.wire.exchange import CampaignCode
 from ldp_client.wire.signing import SigningKey, read_secret
 
 app = typer.Typer(no_args_is_help=True)
-Which = Annotated[str, typer.Argument(help="A campaign's name or the beginning of its id.")]
+Which = Annotated[str, typer.Argument(help="A campaign's or an evaluation's name or the beginning of its id.")]
 
 
 @contextmanager
-def _site(state: Path) -> Iterator[tuple[Site, list[Campaign]]]:
+def _site(state: Path) -> Iterator[tuple[Site, list[Asked]]]:
     site = open_site(state)
     try:
         desk.read_mail(site)
-        yield site, desk.campaigns(site)
+        yield site, desk.asked(site)
     finally:
         site.close()
 
@@ -45,15 +47,17 @@ def _unit_words(campaign: Campaign) -> list[str]:
 
 @app.command("list")
 def list_campaigns(state: State = HERE, output: Output = Format.TABLE) -> None:
-    """Campaigns offered to this site, and its answer to each."""
+    """Campaigns and evaluations offered to this site, and its answer to each."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     with _site(state) as (site, offered):
         show(
             [
                 {
                     "campaign": campaign.name,
-                    "id": campaign_id(campaign)[:12],
-                    "epsilon_per_record": str(campaign.loss_per_record),
+                    "id": asked_id(campaign)[:12],
+                    "asks": "evaluation" if isinstance(campaign, Evaluation) else "records",
+                    "epsilon_per_record": str(campaign.loss_per_record) if isinstance(campaign, Campaign) else "",
+                    "epsilon_per_unit": str(campaign.bound_per_unit),
                     "unit": campaign.unit,
                     "ends": campaign.ends,
                     "answer": desk.answer_in_words(site, campaign, today),
@@ -69,9 +73,12 @@ def show_campaign(which: Which, state: State = HERE) -> None:
     """What leaves, at what epsilon, for what; and what one record could reveal at best."""
     with _site(state) as (site, offered):
         campaign = choose(offered, which)
+        if isinstance(campaign, Evaluation):
+            _show_evaluation(site, campaign)
+            return
         say(
             [
-                f"campaign {campaign.name} ({campaign_id(campaign)[:12]}), until {campaign.ends}",
+                f"campaign {campaign.name} ({asked_id(campaign)[:12]}), until {campaign.ends}",
                 f"purpose: {campaign.purpose}",
                 f"leaves the site: {what_leaves(campaign.release, campaign.label_names)}",
                 f"encoder: {campaign.encoder}; mechanism: {campaign.release.kind}",
@@ -87,11 +94,39 @@ def show_campaign(which: Which, state: State = HERE) -> None:
             say(f"warning: above epsilon {WARN_ABOVE} a record says a lot about its X-ray")
         if campaign.loss_per_record > FLAG_ABOVE:
             say(f"warning: above epsilon {FLAG_ABOVE} a record protects very little")
-        try:
-            policy_in_force(site).check(campaign)
-            say("policy: allows it")
-        except (PolicyRefusedError, WaitingError) as refusal:
-            say(f"policy: {refusal}")
+        _say_policy(site, campaign)
+
+
+def _show_evaluation(site: Site, evaluation: Evaluation) -> None:
+    unit, loss, rows = evaluation.unit, evaluation.bound_per_unit, evaluation.histogram.classes
+    say(
+        [
+            f"evaluation {evaluation.name} ({asked_id(evaluation)[:12]}), until {evaluation.ends}",
+            f"purpose: {evaluation.purpose}",
+            f"leaves the site: one noised histogram of the classifier's scores on this site's held-out X-rays, "
+            f"{rows} rows ({', '.join(evaluation.label_names)}, by pairs) of {evaluation.histogram.bins} bins; "
+            "no X-ray, no score of one, and not how many there are",
+            f"encoder: {evaluation.encoder}; classifier: {hashlib.sha256(evaluation.classifier).hexdigest()}",
+            f"cost: epsilon {loss} of each held-out {unit}, once, all its X-rays (at most {evaluation.cap}) and labels "
+            "together",
+            f"the promise is one of this site's whole set, which the site noises, to each {unit} in it; it is not a "
+            "local one about each X-ray",
+            in_words(loss, unit),
+        ]
+    )
+    if unit == "image":
+        say("the unit is one image: nothing is promised about a person of whom there are several images")
+    if loss > WARN_ABOVE:
+        say(f"warning: above epsilon {WARN_ABOVE} the histogram says a lot about each {unit}")
+    _say_policy(site, evaluation)
+
+
+def _say_policy(site: Site, asked: Asked) -> None:
+    try:
+        check_policy(policy_in_force(site), asked)
+        say("policy: allows it")
+    except (PolicyRefusedError, WaitingError) as refusal:
+        say(f"policy: {refusal}")
 
 
 @app.command()
@@ -110,10 +145,16 @@ def plan(
     with _site(state) as (site, offered):
         campaign = choose(offered, which)
         policy = policy_in_force(site)
-        policy.check(campaign)
+        check_policy(policy, campaign)
         held = data_set(site, campaign)
         made = make_plan(campaign, policy, held, site.ledger)
-    if output is Format.JSON:
+    if isinstance(campaign, Evaluation):
+        if output is Format.JSON:
+            show([{**made.model_dump(), "set_aside": set_aside_rows(held)}], output)
+        else:
+            say(lines(made, campaign))
+            show_set_aside(held)
+    elif output is Format.JSON:
         forecast = outlook(campaign.release, records or made.records) if records or made.records else []
         show([{**made.model_dump(), "outlook": forecast, "set_aside": set_aside_rows(held)}], output)
     else:
@@ -152,7 +193,7 @@ def refuse(which: Which, state: State = HERE) -> None:
     """Say no. The centre hears one word and no reason."""
     with _site(state) as (site, offered):
         campaign = choose(offered, which)
-        site.ledger.decide(campaign_id(campaign), CampaignCode.REFUSED)
+        site.ledger.decide(asked_id(campaign), CampaignCode.REFUSED)
         say(f"refused {campaign.name}")
 
 
@@ -163,4 +204,10 @@ def preview(which: Which, state: State = HERE) -> None:
     from ldp_client.preview import preview_lines
 
     with _site(state) as (site, offered):
-        say(preview_lines(site, choose(offered, which)))
+        campaign = choose(offered, which)
+        if isinstance(campaign, Evaluation):
+            raise ConfigurationError(
+                f"{campaign.name} is an evaluation: it releases no record, so there is none to preview. "
+                "`ldp-client campaign show` says what leaves"
+            )
+        say(preview_lines(site, campaign))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Annotated, Literal
 
@@ -24,6 +24,7 @@ from ldp_client.wire.canonical import (
     SiteId,
     Wire,
     canonical_bytes,
+    digest,
     framed,
     parse,
 )
@@ -80,6 +81,20 @@ class Seal(Wire):
     record: Digest
 
 
+class Query(Wire):
+    """Every unit of the site's evaluation set was charged `micro_epsilon`, before its one histogram was drawn.
+
+    `subjects` commits to the set and hides who is in it and how many: one entry, whatever its size. A Seal or an
+    Abandon settles it as it does a charge.
+    """
+
+    kind: Literal["query"] = "query"
+    subjects: Digest
+    campaign: Digest
+    approval: Position
+    micro_epsilon: MicroEpsilon
+
+
 class Abandon(Wire):
     """The charge stays spent and no record will come of it."""
 
@@ -99,7 +114,7 @@ class KeyRotation(Wire):
     by_old: bytes | None
 
 
-LedgerEntry = Genesis | PolicyEntry | ApprovalEntry | Charge | Seal | Abandon | KeyRotation
+LedgerEntry = Genesis | PolicyEntry | ApprovalEntry | Charge | Seal | Abandon | Query | KeyRotation
 
 
 class _AnyEntry(Wire):
@@ -213,3 +228,8 @@ def subject_commitment(unit_key: bytes, salt: bytes) -> str:
     own auditor and to nobody else.
     """
     return hashlib.sha256(_SUBJECT + framed(unit_key) + framed(salt)).hexdigest()
+
+
+def subjects_commitment(unit_keys: Collection[bytes], salt: bytes) -> str:
+    """A hiding and binding commitment to a set of units: its size is hidden as well, by 32 fresh random bytes."""
+    return digest("ldp-glow/subjects", salt, *sorted(unit_keys))

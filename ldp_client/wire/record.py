@@ -30,6 +30,8 @@ _HEAD = struct.Struct("<4sBBI")
 _INDEX, _LABEL = struct.Struct("<I"), struct.Struct("<H")
 _MAGIC, _VERSION = b"LDPR", 1
 _VECTOR, _CODEWORD, _LABELLED = 1, 2, 3
+NOISE_LIMIT = 2**7
+"""Noise beyond so many scales has probability e^-128: such a value was not drawn by this mechanism."""
 _NAMES = {_VECTOR: "vector", _CODEWORD: "codeword", _LABELLED: "labelled vector"}
 
 
@@ -143,8 +145,7 @@ def _body(payload: bytes, kind: int, dimension: int, size: int) -> bytes:
 
 def _steps(body: bytes, laplace: DiscreteLaplaceSpec) -> NDArray[np.int64]:
     steps = np.frombuffer(body, dtype="<i8").astype(np.int64)
-    # Noise beyond 2^7 scales has probability e^-128: such a value was not drawn by this mechanism.
-    limit = laplace.clip.largest_steps + 2**7 * (int(laplace.scale) + 1)
+    limit = laplace.clip.largest_steps + NOISE_LIMIT * (int(laplace.scale) + 1)
     if steps.max() > limit or steps.min() < -limit:
         raise FormatError("a coordinate lies further out than this mechanism can ever put it")
     return steps

@@ -229,6 +229,7 @@ def list_campaigns(state: State = HERE, output: Output = Format.TABLE) -> None:
                 "ends": campaign.ends,
             }
             for name, campaign in sorted(published.items())
+            if isinstance(campaign, Campaign)
         ],
         output,
     )

@@ -12,6 +12,8 @@ from ldp_client.errors import ConfigurationError
 from ldp_client.wire.campaign import campaign_id
 from ldp_client.wire.canonical import canonical_bytes
 from server.cli.opened import HERE, State, opened
+from server.cli.pupils import EncoderOption, KeyOption, PublicOption, SplitOption, StudentOption, public_coordinates
+from server.learning.student import teach
 from server.learning.train import TrainingSet, train
 from server.store.queries import records_of
 
@@ -22,13 +24,23 @@ app = typer.Typer()
 def learn(
     which: Annotated[str, typer.Argument(help="The campaign's name or id.")],
     out: Annotated[Path, typer.Option(help="Where to write the classifier.")],
+    student: StudentOption = None,
+    encoder: EncoderOption = None,
+    key: KeyOption = "",
+    split: SplitOption = "",
+    public: PublicOption = 0,
     state: State = HERE,
 ) -> None:
-    """Learn a classifier from a campaign's records; post-processing, which costs no epsilon."""
+    """Learn a classifier from a campaign's records; post-processing, which costs no epsilon.
+
+    With --student, public X-rays without labels teach it further.
+    """
     with opened(state) as centre, centre.database.snapshot() as connection:
         campaign = centre.find_campaign(which)
         payloads = [record.payload for record in records_of(connection, campaign_id(campaign))]
     trained = train(TrainingSet.from_payloads(campaign, payloads))
+    if student is not None:
+        trained = teach(trained, public_coordinates(campaign, student, encoder, key=key, split=split, count=public))
     try:
         out.write_bytes(canonical_bytes(trained.classifier))
     except OSError as error:

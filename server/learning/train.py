@@ -68,12 +68,15 @@ class TrainingSet:
 class Moments:
     """What records say of each class: its share of the records (K,), and its mean features (K, k).
 
+    `share_error` (K,) is how far noise and chance may have moved each share, one standard deviation.
+
     Features as they were released: clipped, or of length 1. In an L1 ball, codes of different L1 norm (simplex, K >= 3)
     leave their classes different room, so far-out classes are shrunk by different factors.
     """
 
     shares: NDArray[np.float64]
     means: NDArray[np.float64]
+    share_error: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -125,11 +128,16 @@ def class_moments(training_set: TrainingSet) -> Moments | None:
     # A code of K-1 coordinates lacks one equation: shares add up to 1, and features have mean 0 in public units.
     lacking = len(codes) - codes.shape[1]
     ones = np.ones((lacking, len(codes)))
-    shares = np.linalg.solve(np.vstack([carried.T, ones]), np.concatenate([sums[:, 0], np.ones(lacking)]))
+    equations = np.linalg.inv(np.vstack([carried.T, ones]))  # (K, q + lacking)
+    shares = equations @ np.concatenate([sums[:, 0], np.ones(lacking)])
+    told = training_set.vectors.reshape(count, codes.shape[1], -1)[:, :, 0]  # what each record says of its label
+    spread = np.cov(told, rowvar=False, bias=True).reshape(codes.shape[1], -1) / count
+    parts = equations[:, : codes.shape[1]]
+    error = np.sqrt(np.einsum("yq,qr,yr->y", parts, spread, parts))
     shares = np.clip(shares, 1 / count, 1)
     shares = shares / shares.sum()
     known = np.vstack([sums[:, 1:] / weight, np.zeros((lacking, sums.shape[1] - 1))])
-    return Moments(shares, np.linalg.solve(np.vstack([codes.T, ones]), known) / shares[:, None])
+    return Moments(shares, np.linalg.solve(np.vstack([codes.T, ones]), known) / shares[:, None], error)
 
 
 def _carried(spec: ReleaseSpec, codes: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

@@ -42,8 +42,9 @@ def _lines(connection: Connection, signer: Signer) -> Iterator[dict[str, Any]]:
     key = signer.public_key.hex()
     yield {"type": "ledger", "side": "centre", "format": 1, "ledger_id": ledger_id, "signing_key": key, "name": name}
     campaigns, sites = tables.campaigns.c, tables.sites.c
-    for body in connection.execute(select(campaigns.envelope).order_by(campaigns.central_sequence)).scalars():
-        yield _document("campaign", body)
+    published = select(campaigns.kind, campaigns.envelope).order_by(campaigns.central_sequence)
+    for row in _streamed(connection, published):
+        yield _document(row.kind, row.envelope)
     for body in connection.execute(select(sites.enrolment).order_by(sites.site)).scalars():
         yield _document("enrolment", body)
     for body in keys.bodies(connection):

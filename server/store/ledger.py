@@ -11,8 +11,9 @@ from ldp_client.errors import LdpError, PolicyRefusedError
 from ldp_client.privacy.loss import MAX_MICRO_EPSILON
 from ldp_client.wire.campaign import Approval, Campaign, Policy, policy_id
 from ldp_client.wire.canonical import canonical_bytes, parse
-from ldp_client.wire.chain import Abandon, ApprovalEntry, Charge, KeyRotation, LedgerEntry, PolicyEntry, Seal
+from ldp_client.wire.chain import Abandon, ApprovalEntry, Charge, KeyRotation, LedgerEntry, PolicyEntry, Query, Seal
 from ldp_client.wire.envelope import APPROVAL, POLICY, OneKey, open_envelope
+from ldp_client.wire.evaluation import Asked
 from ldp_client.wire.rotation import KeysInForce, open_rotation
 from server.store import campaigns, keys, rows, tables
 from server.store.sites import Site
@@ -20,7 +21,7 @@ from server.store.sites import Site
 
 @dataclass
 class Paid:
-    """A charge, as far as its record is judged by it.
+    """A charge or a query, as far as its record or answer is judged by it.
 
     `bound` is the most that one unit can have spent by then, this charge included, in millionths of epsilon; `settled`
     says whether a seal or an abandonment has used the charge.
@@ -31,6 +32,10 @@ class Paid:
     micro_epsilon: int
     bound: int
     settled: bool = False
+    of_a_set: bool = False
+    """A query, which charges a whole evaluation set."""
+    repeated: bool = False
+    """A query of an evaluation that the site was charged for before."""
 
 
 @dataclass
@@ -53,7 +58,7 @@ class Account:
     """What a site's chain says, up to the entry that was followed last. Nothing is in it that is not in the entries."""
 
     site: Site
-    campaigns: dict[str, Campaign]
+    campaigns: dict[str, Asked]
     policies: dict[int, Policy]
     approvals: dict[int, Approval]
     charges: dict[int, Paid]
@@ -87,6 +92,8 @@ class Account:
                     return
             case Charge():
                 self._count(sequence, entry)
+            case Query():
+                self._count_query(sequence, entry)
             case Abandon():
                 self.settle(sequence, entry.charge)
             case KeyRotation():
@@ -107,9 +114,12 @@ class Account:
         return max((number for number in self.policies if number < sequence), default=None)
 
     def loss(self, campaign: str) -> int:
-        """What one record of a published campaign costs, recomputed from its specs; once, as a batch has thousands."""
+        """What one record of a published campaign, or an evaluation's answer, costs, recomputed from its specs; once,
+        as a batch has thousands."""
         if campaign not in self._losses:
-            self._losses[campaign] = self.campaigns[campaign].release.loss.micro_epsilon
+            asked = self.campaigns[campaign]
+            cost = asked.release.loss if isinstance(asked, Campaign) else asked.histogram.loss
+            self._losses[campaign] = cost.micro_epsilon
         return self._losses[campaign]
 
     def settle(self, sequence: int, charge: int, *, records: int = 0, refused: int = 0) -> None:
@@ -146,11 +156,27 @@ class Account:
         total = self.totals.setdefault(charge.campaign, Total())
         total.charges += 1
         campaign = self.campaigns.get(charge.campaign)
-        if campaign is not None and charge.micro_epsilon == self.loss(charge.campaign):
+        if isinstance(campaign, Campaign) and charge.micro_epsilon == self.loss(charge.campaign):
             total.agreed_bound = campaign.bound_per_unit.micro_epsilon
         else:
             total.beyond = min(total.beyond + charge.micro_epsilon, MAX_MICRO_EPSILON)
         self.charges[sequence] = Paid(charge.campaign, charge.approval, charge.micro_epsilon, self.bound)
+
+    def _count_query(self, sequence: int, query: Query) -> None:
+        repeated = query.campaign in self.totals
+        total = self.totals.setdefault(query.campaign, Total())
+        total.charges += 1
+        asked = self.campaigns.get(query.campaign)
+        right = (
+            asked is not None and not isinstance(asked, Campaign) and query.micro_epsilon == self.loss(query.campaign)
+        )
+        if right and not repeated:
+            total.agreed_bound = query.micro_epsilon
+        else:
+            total.beyond = min(total.beyond + query.micro_epsilon, MAX_MICRO_EPSILON)
+        self.charges[sequence] = Paid(
+            query.campaign, query.approval, query.micro_epsilon, self.bound, of_a_set=True, repeated=repeated
+        )
 
 
 def read_account(
@@ -159,7 +185,9 @@ def read_account(
     """The account as the committed chain leaves it, with the charges and campaigns that the next entries speak of."""
     cited = {entry.charge for entry in entries if isinstance(entry, Seal | Abandon) and entry.charge < first}
     charges = _paid(connection, site.site, cited)
-    spoken_of = {entry.campaign for entry in entries if isinstance(entry, Charge)}
+    if cited - charges.keys():
+        charges |= _queried(connection, site.site, cited)
+    spoken_of = {entry.campaign for entry in entries if isinstance(entry, Charge | Query)}
     spoken_of |= {charge.campaign for charge in charges.values()}
     return Account(
         site=site,
@@ -214,7 +242,16 @@ def extend(
         [
             (site, sequence, paid.campaign, paid.approval, paid.micro_epsilon, paid.bound)
             for sequence, paid in account.charges.items()
-            if sequence >= first
+            if sequence >= first and not paid.of_a_set
+        ],
+    )
+    rows.write(
+        connection,
+        tables.queries,
+        [
+            (site, sequence, paid.campaign, paid.approval, paid.micro_epsilon, paid.bound, int(paid.repeated))
+            for sequence, paid in account.charges.items()
+            if sequence >= first and paid.of_a_set
         ],
     )
     rows.write(
@@ -239,13 +276,15 @@ def _sums(connection: Connection, account: Account) -> dict[str, int | str]:
     """What the site's row says of its budget, so that a question about it reads one row and no entry."""
     columns = tables.campaigns.c
     charged = connection.execute(
-        select(columns.micro_epsilon_per_record, columns.unit).where(columns.campaign.in_(sorted(account.totals)))
+        select(columns.micro_epsilon_per_record, columns.unit, columns.kind).where(
+            columns.campaign.in_(sorted(account.totals))
+        )
     ).all()
     policy = account.policies[max(account.policies)] if account.policies else None
     # With one campaign that protects images only, nothing is promised about a patient.
     units = {row.unit for row in charged} or set(policy.units if policy is not None else ("patient",))
     return {
-        "per_record": max((row.micro_epsilon_per_record for row in charged), default=0),
+        "per_record": max((row.micro_epsilon_per_record for row in charged if row.kind == "campaign"), default=0),
         "spent": account.bound,
         "agreed": 0 if policy is None else policy.lifetime_micro_epsilon,
         "unit": "image" if "image" in units else "patient",
@@ -299,3 +338,25 @@ def _paid(connection: Connection, site: str, cited: set[int]) -> dict[int, Paid]
                 row.campaign, row.approval, row.micro_epsilon, row.bound, row.settled is not None
             )
     return found
+
+
+def _queried(connection: Connection, site: str, cited: set[int]) -> dict[int, Paid]:
+    """Queries of earlier batches, and whether they are settled: a site has few."""
+    queries, settlements = tables.queries.c, tables.settlements.c
+    both = tables.queries.outerjoin(
+        tables.settlements, (settlements.site == queries.site) & (settlements.charge == queries.sequence)
+    )
+    query = select(tables.queries, settlements.sequence.label("settled")).select_from(both).where(queries.site == site)
+    return {
+        row.sequence: Paid(
+            row.campaign,
+            row.approval,
+            row.micro_epsilon,
+            row.bound,
+            row.settled is not None,
+            of_a_set=True,
+            repeated=bool(row.repeated),
+        )
+        for row in connection.execute(query)
+        if row.sequence in cited
+    }

@@ -219,6 +219,7 @@ def test_policy_is_signed_and_shown(ldp: Terminal) -> None:
             "units": "patient",
             "most_epsilon_per_record": "5",
             "lifetime_epsilon_per_unit": "7.5",
+            "evaluations": "no evaluation is allowed",
         }
     ]
     assert ldp("policy", "show") == 0

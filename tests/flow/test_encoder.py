@@ -451,7 +451,7 @@ class TestShipped:
         encoder = Encoder.load(shipped())
         card = encoder.card
         assert (card.name, card.data_family, card.content, card.size) == ("kermany28", "kermany", 28, 32)
-        assert (card.levels, card.steps, card.width, card.dimension) == (3, 8, 64, 2)
+        assert (card.levels, card.steps, card.width, card.dimension) == (3, 8, 64, 16)
         assert card.training_images + card.held_out_images == 2000
         assert sum(file.stat().st_size for file in shipped().iterdir()) <= 3_000_000
         assert EncoderCard.model_validate_json(card.model_dump_json()) == card
@@ -469,7 +469,7 @@ class TestShipped:
         encoder = Encoder.load(shipped())
         pixels = np.random.default_rng(0).integers(0, 256, (20, 28, 28)).astype(np.uint8)
         coordinates = encoder.encode(torch.stack([encoder.prepare(image) for image in pixels]))
-        assert coordinates.shape == (20, 2)
+        assert coordinates.shape == (20, 16)
 
     def test_images_alone_and_in_batches_give_the_same_integers_nearly_always(self) -> None:
         """On a grid of 2^-10; at most one coordinate in a hundred may fall to the other side of a rounding border."""
