@@ -14,16 +14,14 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.installed import open_bundle
 from ldp_client.privacy.codebook import noise_variance
 from ldp_client.privacy.labels import simplex
-from ldp_client.privacy.release_spec import joint_codebook
-from server.learning.public_images import read_images
+from ldp_client.privacy.release_design import joint_codebook
+from server.learning.public_images import encoded, read_images
 from server.learning.public_subset import public_indices
 
 EPSILONS = ("0.5", "1", "2", "4", "8", "16")
@@ -32,11 +30,6 @@ FINDINGS = 100
 NEAR = 0.03
 CONSTANTS = (None, "7/10")
 Floats = NDArray[np.float64]
-
-
-def coordinates(encoder: Encoder, images: NDArray[np.uint8]) -> Floats:
-    """All coordinates of the encoder. Shape (N, D)."""
-    return encoder.encode(torch.stack([encoder.prepare(image) for image in images]))
 
 
 def pseudo_findings(z: Floats, generator: np.random.Generator) -> list[NDArray[np.int64]]:
@@ -79,7 +72,7 @@ def main() -> None:
     arguments = parser.parse_args()
     encoder = open_bundle(arguments.bundle, Path())
     images = read_images(arguments.data, key="", split=arguments.split, side=encoder.content)
-    z = coordinates(encoder, images[public_indices(images, arguments.public or len(images))])
+    z = encoded(encoder, images[public_indices(images, arguments.public or len(images))])
     generator = np.random.default_rng(0)
     findings = pseudo_findings(z, generator)
     tried = [k for k in TRIED if k <= encoder.dimension]

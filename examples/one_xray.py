@@ -16,7 +16,7 @@ from ldp_client.agent import Agent
 from ldp_client.flow.installed import open_bundle
 from ldp_client.imaging.files import read_xray
 from ldp_client.officer import approve, put_into_force
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.site import create_site, enrolment
 from ldp_client.supernode import create_node_key
 from ldp_client.wire.campaign import Campaign, Policy, campaign_id

@@ -108,8 +108,11 @@ def alone(folder: Path, site: str) -> Iterator[None]:
 def create_site(folder: Path, site: str, name: str, officer_keys: tuple[bytes, ...]) -> Site:
     """A new site: keys, an empty ledger with its genesis entry, a spool, an agent.toml to edit.
 
+    agent.toml comes last. Where a crash left a folder without one, the same call takes up what is there already.
+
     Raises:
-        ConfigurationError: the folder already holds a site, the id or the name cannot be one, or there is no officer.
+        ConfigurationError: the folder already holds a site or another one's ledger, the id or the name cannot be one,
+            or there is no officer.
     """
     try:
         SiteSection(id=site, name=name)
@@ -125,9 +128,7 @@ def create_site(folder: Path, site: str, name: str, officer_keys: tuple[bytes, .
     if (folder / "agent.toml").exists():
         raise ConfigurationError(f"{folder} holds a site already; choose another folder")
     (folder / "keys").mkdir(parents=True, mode=0o700, exist_ok=True)
-    secret, key = os.urandom(32), os.urandom(32)
-    create_secret(folder / "keys" / SITE_KEY, key)
-    create_secret(folder / "keys" / "secret.key", secret)
+    key, secret = _secret(folder / "keys" / SITE_KEY), _secret(folder / "keys" / "secret.key")
     genesis = Genesis(
         site=site,
         ledger_id=os.urandom(32).hex(),
@@ -135,14 +136,39 @@ def create_site(folder: Path, site: str, name: str, officer_keys: tuple[bytes, .
         officer_keys=tuple(officer.hex() for officer in officer_keys),
         secret_commitment=digest(COMMITMENT_LABEL, secret),
     )
-    SiteLedger.create(folder / "ledger.sqlite3", genesis).close()
+    _begin_ledger(folder / "ledger.sqlite3", genesis)
     # What JSON escapes in a text, TOML reads the same way.
     toml_name = json.dumps(name, ensure_ascii=False)
-    (folder / "agent.toml").write_text(
-        f'[site]\nid = "{site}"\nname = {toml_name}\n\n[data_set]\nfolder = "xrays"\nlabels = "xrays/labels.csv"\n',
-        encoding="utf-8",
-    )
+    part = folder / "agent.toml.part"
+    with part.open("w", encoding="utf-8") as file:
+        file.write(
+            f'[site]\nid = "{site}"\nname = {toml_name}\n\n[data_set]\nfolder = "xrays"\nlabels = "xrays/labels.csv"\n'
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(folder / "agent.toml")
+    sync_folder(folder)
     return open_site(folder)
+
+
+def _secret(path: Path) -> bytes:
+    """A new secret, or the one that was made here before a crash; an empty file is what is left of none."""
+    if path.is_file() and path.stat().st_size:
+        return read_secret(path)
+    path.unlink(missing_ok=True)
+    create_secret(path, os.urandom(32))
+    return read_secret(path)
+
+
+def _begin_ledger(path: Path, genesis: Genesis) -> None:
+    """Begin the ledger, unless it was begun with these keys before a crash."""
+    try:
+        SiteLedger.create(path, genesis).close()
+    except ConfigurationError:
+        with SiteLedger.open(path) as ledger:
+            begun = ledger.genesis
+        if begun != genesis.model_copy(update={"ledger_id": begun.ledger_id}):
+            raise
 
 
 def open_site(folder: Path) -> Site:

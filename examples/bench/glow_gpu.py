@@ -11,11 +11,10 @@ from collections.abc import Callable
 
 import torch
 
-from examples.bench.glow_peer import our_glow, their_glow
+from examples.bench.glow_peer import our_glow, their_glow, training_steps
 from examples.bench.rows import Row, row, seconds
 from ldp_client.errors import ConfigurationError
 from ldp_client.flow.glow import Shape
-from ldp_client.flow.training import Mode, log_prob
 
 ROUNDS = 9
 CASE = Shape(128, levels=5, steps=8, width=64)
@@ -33,25 +32,14 @@ def rows() -> list[Row]:
     images = torch.rand(BATCH, 1, CASE.size, CASE.size, generator=torch.Generator().manual_seed(1))
     flow, theirs = our_glow(CASE, images).cuda(), their_glow(CASE).cuda()
     images = images.cuda()
-    theirs.forward_kld(images - 0.5)  # sets their ActNorms
-
-    def ours_in(mode: Mode) -> Callable[[], None]:
-        def work() -> None:
-            flow.zero_grad()
-            torch.autograd.backward(-log_prob(flow, images, mode).mean())
-
-        return work
-
-    def work_theirs() -> None:
-        theirs.zero_grad()
-        theirs.forward_kld(images - 0.5).backward()
+    steps = training_steps(flow, theirs, images)
 
     with torch.inference_mode():
         encoded, peer_encoded = _alternate(
             lambda: flow.encode(images), lambda: theirs.inverse_and_log_det(images - 0.5)
         )
-    fast, frugal, peer = _alternate(ours_in(Mode.FAST), ours_in(Mode.FRUGAL), work_theirs)
-    memory = [_added(work) / 1e6 for work in (ours_in(Mode.FRUGAL), work_theirs)]
+    fast, frugal, peer = _alternate(*steps.values())
+    memory = [_added(work) / 1e6 for work in (steps["frugal"], steps["theirs"])]
     return [
         row("encode on GPU", CASE.size, "images/s", BATCH / encoded, BATCH / peer_encoded, 1.0),
         row("train fast on GPU", CASE.size, "images/s", BATCH / fast, BATCH / peer, 1.0),

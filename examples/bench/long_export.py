@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.bench.one_site import LABELS
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.wire.campaign import Approval, Campaign, Policy, campaign_id, policy_id
 from ldp_client.wire.canonical import Wire, canonical_bytes
 from ldp_client.wire.chain import (

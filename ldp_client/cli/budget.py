@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from ldp_client import desk
 from ldp_client.cli.console import HERE, Format, Output, State, choose, day, show
-from ldp_client.cli.table_file import Since, Until
+from ldp_client.cli.filters import OneCampaign, Since, Until
 from ldp_client.cli.typed_patient import Issuer, Patient, typed_patient
 from ldp_client.privacy.accountant import PrivacyFilter, bound_per_unit
 from ldp_client.privacy.loss import NOTHING, PrivacyLoss
@@ -17,7 +15,6 @@ from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.evaluation import Asked, asked_id
 
 app = typer.Typer(no_args_is_help=True)
-Which = Annotated[str | None, typer.Option("--campaign", help="Only this campaign.")]
 
 
 @app.callback()
@@ -27,7 +24,7 @@ def _describe() -> None:
 
 @app.command("show")
 def show_budget(
-    campaign: Which = None,
+    campaign: OneCampaign = None,
     patient: Patient = False,
     issuer: Issuer = "",
     state: State = HERE,
@@ -53,7 +50,7 @@ def show_budget(
 
 @app.command()
 def history(
-    campaign: Which = None,
+    campaign: OneCampaign = None,
     since: Since = None,
     until: Until = None,
     patient: Patient = False,

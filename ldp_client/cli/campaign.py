@@ -15,11 +15,14 @@ from ldp_client import desk
 from ldp_client.cli.console import HERE, Format, Output, State, choose, say, show
 from ldp_client.cli.dataset import end_with_set_aside, set_aside_rows, show_set_aside
 from ldp_client.errors import ConfigurationError, PolicyRefusedError, WaitingError
+from ldp_client.imaging.png import png_bytes
 from ldp_client.officer import approve as approve_campaign
 from ldp_client.officer import policy_in_force
 from ldp_client.plan import lines, make_plan
+from ldp_client.privacy.forecast import outlook, outlook_lines
+from ldp_client.privacy.image_spec import ImageSpec, kinds_needed, noised_release
 from ldp_client.privacy.meaning import in_words, unit_in_words, what_leaves
-from ldp_client.privacy.planner import outlook, outlook_lines
+from ldp_client.privacy.planner import prevalence as typed_prevalence
 from ldp_client.site import Site, data_set, open_site
 from ldp_client.wire.campaign import FLAG_ABOVE, WARN_ABOVE, Campaign
 from ldp_client.wire.evaluation import Asked, Evaluation, asked_id, check_policy
@@ -81,7 +84,7 @@ def show_campaign(which: Which, state: State = HERE) -> None:
                 f"campaign {campaign.name} ({asked_id(campaign)[:12]}), until {campaign.ends}",
                 f"purpose: {campaign.purpose}",
                 f"leaves the site: {what_leaves(campaign.release, campaign.label_names)}",
-                f"encoder: {campaign.encoder}; mechanism: {campaign.release.kind}",
+                f"encoder: {campaign.encoder}; mechanism: {', '.join(kinds_needed(campaign.release))}",
                 f"cost: epsilon {campaign.loss_per_record} per record, at most {campaign.cap} per {campaign.unit}: "
                 f"epsilon {campaign.bound_per_unit} per {campaign.unit}",
                 in_words(campaign.loss_per_record, "record"),
@@ -135,6 +138,12 @@ def plan(
     records: Annotated[
         int | None, typer.Option(help="Records that all sites together are expected to give, for the forecast.", min=1)
     ] = None,
+    auc: Annotated[
+        float | None, typer.Option(help="AUC that a classifier without noise would reach, for the forecast.")
+    ] = None,
+    prevalence: Annotated[
+        str | None, typer.Option(help="Share of each label, such as 0.75,0.25; default: equally frequent.")
+    ] = None,
     state: State = HERE,
     output: Output = Format.TABLE,
 ) -> None:
@@ -154,14 +163,19 @@ def plan(
         else:
             say(lines(made, campaign))
             show_set_aside(held)
-    elif output is Format.JSON:
-        forecast = outlook(campaign.release, records or made.records) if records or made.records else []
-        show([{**made.model_dump(), "outlook": forecast, "set_aside": set_aside_rows(held)}], output)
     else:
-        say([*lines(made, campaign), *_unit_words(campaign)])
-        if records or made.records:
-            say(outlook_lines(campaign.release, records or made.records, total=records is not None))
-        show_set_aside(held)
+        count = records or made.records
+        shares = None if prevalence is None else typed_prevalence(prevalence, campaign.release.classes)
+        # A picture adds nothing to what the mechanism drew: what that is worth is the most that it can be worth.
+        noised = noised_release(campaign.release)
+        if output is Format.JSON:
+            forecast = outlook(noised, count, shares, auc) if count else []
+            show([{**made.model_dump(), "outlook": forecast, "set_aside": set_aside_rows(held)}], output)
+        else:
+            say([*lines(made, campaign), *_unit_words(campaign)])
+            if count:
+                say(outlook_lines(noised, count, total=records is not None, prevalence=shares, auc=auc))
+            show_set_aside(held)
     end_with_set_aside(held)
 
 
@@ -179,11 +193,12 @@ def approve(
     with _site(state) as (site, offered):
         campaign = choose(offered, which)
         made = approve_campaign(site, campaign, signer, expires)
+        does = "releases" if isinstance(campaign, Campaign) else "answers"
         say(
             [
                 *lines(made, campaign),
-                f"approved until {min(expires or campaign.ends, campaign.ends)}; "
-                "the agent releases when the centre has witnessed",
+                f"approved until {min(expires or campaign.ends, campaign.ends)}; the agent {does} when the centre has "
+                "witnessed",
             ]
         )
 
@@ -198,10 +213,17 @@ def refuse(which: Which, state: State = HERE) -> None:
 
 
 @app.command()
-def preview(which: Which, state: State = HERE) -> None:
+def preview(
+    which: Which,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Where records are pictures: write a PNG of the phantoms and of what would leave for each."),
+    ] = None,
+    state: State = HERE,
+) -> None:
     """The same pipeline on synthetic phantoms: what a record of this campaign looks like. Nothing private is drawn."""
     # Loaded here and not above: of all these commands only this one needs torch.
-    from ldp_client.preview import preview_lines
+    from ldp_client.preview import preview as preview_of
 
     with _site(state) as (site, offered):
         campaign = choose(offered, which)
@@ -210,4 +232,16 @@ def preview(which: Which, state: State = HERE) -> None:
                 f"{campaign.name} is an evaluation: it releases no record, so there is none to preview. "
                 "`ldp-client campaign show` says what leaves"
             )
-        say(preview_lines(site, campaign))
+        if pictures is not None and not isinstance(campaign.release, ImageSpec):
+            raise ConfigurationError(
+                f"--pictures: the records of campaign {campaign.name} are numbers, no pictures; leave it out"
+            )
+        shown = preview_of(site, campaign)
+    if pictures is not None and shown.sheet is not None:
+        try:
+            pictures.write_bytes(png_bytes(shown.sheet))
+        except OSError as error:
+            raise ConfigurationError(
+                f"{pictures} cannot be written ({error.strerror}); name a file in a folder that exists"
+            ) from error
+    say(shown.lines)

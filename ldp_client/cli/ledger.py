@@ -11,7 +11,8 @@ import typer
 
 from ldp_client import desk
 from ldp_client.cli.console import HERE, Format, Output, State, choose, day, say, show
-from ldp_client.cli.table_file import FileKind, Since, Until, write_rows
+from ldp_client.cli.filters import OneCampaign, Since, Until
+from ldp_client.cli.table_file import FileKind, write_rows
 from ldp_client.cli.typed_patient import Issuer, Patient, typed_patient
 from ldp_client.errors import ConfigurationError
 from ldp_client.export import write_export, write_openings
@@ -21,7 +22,6 @@ from ldp_client.verify import verify_export
 from ldp_client.wire.evaluation import Evaluation, asked_id
 
 app = typer.Typer(no_args_is_help=True)
-Which = Annotated[str | None, typer.Option("--campaign", help="Only this campaign's charges and what settles them.")]
 
 
 @app.command()
@@ -38,7 +38,7 @@ def head(state: State = HERE) -> None:
 
 @app.command()
 def log(
-    campaign: Which = None,
+    campaign: OneCampaign = None,
     since: Since = None,
     until: Until = None,
     patient: Patient = False,
@@ -82,7 +82,7 @@ def export(
     kind: Annotated[
         FileKind, typer.Option("--as", help="proof: all of it, as an auditor verifies it.")
     ] = FileKind.PROOF,
-    campaign: Which = None,
+    campaign: OneCampaign = None,
     since: Since = None,
     until: Until = None,
     patient: Patient = False,

@@ -12,9 +12,10 @@ from ldp_client.cli.console import HERE, Format, Output, State, say, show
 from ldp_client.config import Section, read_toml
 from ldp_client.errors import ConfigurationError
 from ldp_client.officer import policy_in_force, put_into_force
+from ldp_client.privacy.image_spec import ReleaseKind
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.site import open_site
-from ldp_client.wire.campaign import WARN_ABOVE, EvaluationRule, Policy
+from ldp_client.wire.campaign import USUAL_MECHANISMS, WARN_ABOVE, EvaluationRule, Policy
 from ldp_client.wire.signing import SigningKey, read_secret
 
 app = typer.Typer(no_args_is_help=True)
@@ -32,6 +33,7 @@ class PolicySection(Section):
 
     serial: int
     encoders: tuple[str, ...]
+    mechanisms: tuple[ReleaseKind, ...] = USUAL_MECHANISMS
     units: tuple[Literal["patient", "image"], ...] = ("patient",)
     max_epsilon_per_record: str = "2"
     lifetime_epsilon: str
@@ -59,6 +61,7 @@ def sign(
             site=site.config.site.id,
             serial=wanted.serial,
             encoders=wanted.encoders,
+            mechanisms=wanted.mechanisms,
             units=wanted.units,
             max_micro_epsilon_per_record=PrivacyLoss.of(wanted.max_epsilon_per_record).micro_epsilon,
             lifetime_micro_epsilon=PrivacyLoss.of(wanted.lifetime_epsilon).micro_epsilon,
@@ -80,6 +83,7 @@ def sign(
             f"policy {policy.serial} is in force: at most epsilon {most} per record "
             f"and {policy.lifetime_budget} per unit ever; units: {', '.join(policy.units)}; "
             f"{len(policy.encoders)} encoders",
+            f"mechanisms: {', '.join(policy.mechanisms) or 'none'}",
             _evaluations_in_words(policy),
             "approvals given under an earlier policy no longer hold: approve their campaigns again",
         ]
@@ -101,6 +105,7 @@ def show_policy(state: State = HERE, output: Output = Format.TABLE) -> None:
             {
                 "serial": policy.serial,
                 "encoders": ", ".join(encoder[:12] for encoder in policy.encoders),
+                "mechanisms": ", ".join(policy.mechanisms),
                 "units": ", ".join(policy.units),
                 "most_epsilon_per_record": str(PrivacyLoss(policy.max_micro_epsilon_per_record)),
                 "lifetime_epsilon_per_unit": str(policy.lifetime_budget),

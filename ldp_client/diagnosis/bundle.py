@@ -14,12 +14,13 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from torch import Tensor
 
 from ldp_client.diagnosis.classifier import Classifier, LinearModel
+from ldp_client.diagnosis.convolutional import ConvolutionalModel
 from ldp_client.errors import ClassifierError, EnvelopeError, FormatError
 from ldp_client.flow.encoder import Encoder
 from ldp_client.privacy.loss import PrivacyLoss
@@ -42,7 +43,7 @@ LIMITS = (
 Text = Annotated[PlainText, StringConstraints(min_length=1, max_length=2000)]
 PositiveNumber = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,12}\.[0-9]{1,12}$")]
 # Each kind is one more member: `Model = LinearModel | ...`, told apart by `kind`. Unknown kinds are refused.
-Model = LinearModel
+Model = Annotated[LinearModel | ConvolutionalModel, Field(discriminator="kind")]
 
 
 class LearntFrom(Wire):
@@ -66,8 +67,10 @@ class ClassifierCard(Wire):
     encoder: Digest
     label_names: tuple[LabelName, ...]
     learnt_from: tuple[LearntFrom, ...]
-    noise_error: PositiveNumber
-    """How far the privacy noise alone moves each coordinate of what was learnt: one standard deviation."""
+    noise_error: PositiveNumber | None = None
+    """How far the privacy noise alone moves each coordinate of what was learnt: one standard deviation. Not for a kind
+    that has no coordinates of its own.
+    """
     spread: PositiveNumber
     """Standard deviation of the difference of two classes' scores on public X-rays, where an evaluation puts its bins.
     """
@@ -98,7 +101,8 @@ class ClassifierCard(Wire):
                 f"{source.mechanism}, epsilon {PrivacyLoss(source.micro_epsilon_per_record)} per record, X-ray and "
                 f"label together, at most {source.cap} per {source.unit}"
             )
-        text.append(f"the privacy noise moves each number learnt by {self.noise_error} (one standard deviation)")
+        if self.noise_error is not None:
+            text.append(f"the privacy noise moves each number learnt by {self.noise_error} (one standard deviation)")
         text.append(f"limits: {self.limits}")
         return text
 

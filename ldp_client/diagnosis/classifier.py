@@ -36,6 +36,7 @@ class Classifier(Protocol):
 class LinearClassifier(Wire):
     """Scores class y of a clean X-ray with bottleneck z by  s_y^T M z,  M the (K-1, k) mean of the releases s_y (x) z.
 
+    A campaign may release the first k coordinates only; then z are the first k of what the encoder gives.
     For two classes this is the projection on the class direction: a larger score of label 1 means more like it. Scores
     order X-rays; they are no probabilities, since the simplex code carries no prevalence.
     """
@@ -48,16 +49,19 @@ class LinearClassifier(Wire):
     mean: tuple[tuple[str, ...], ...]
 
     def scores(self, outputs: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Scores of (N, k) encoder outputs, one column for each class. Shape (N, K).
+        """Scores of (N, d) encoder outputs, of which the first k count; one column for each class. Shape (N, K).
 
         Raises:
-            ParameterError: the outputs have another dimension than the classifier was trained for.
+            ParameterError: the outputs have fewer numbers than the classifier was trained for.
         """
         return _linear_scores(_matrix(self.mean), outputs)
 
 
 class LinearModel(Wire):
-    """The linear kind: M, and what of the encoder it multiplies. Scores as `LinearClassifier` has them."""
+    """The linear kind: M of shape (K-1, k), and what of the encoder its first k coordinates are taken from.
+
+    Scores as `LinearClassifier` has them.
+    """
 
     kind: Literal["linear"] = "linear"
     source: Source
@@ -90,9 +94,11 @@ class LinearModel(Wire):
         return _Linear(self.source, _matrix(self.mean))
 
     def spread(self) -> float:
-        """Standard deviation of a difference of two scores on public X-rays, where coordinates have unit variance.
+        """Standard deviation of a difference of two scores on public X-rays, or more.
 
-        For classes a and b it is the length of M^T (s_b - s_a); of several pairs, their root mean square.
+        For classes a and b the length of M^T (s_b - s_a), of several pairs their root mean square. That is exact where
+        the coordinates are uncorrelated with variance 1 on public X-rays, as a whitened bottleneck's are; those of
+        others have at most variance 1, each, and then the bins that are laid out by it are wider than they need be.
         """
         codes, mean = simplex(self.classes), _matrix(self.mean)
         lengths = [float(np.sum(((codes[b] - codes[a]) @ mean) ** 2)) for a, b in combinations(range(self.classes), 2)]
@@ -113,9 +119,8 @@ def _matrix(rows: tuple[tuple[str, ...], ...]) -> NDArray[np.float64]:
 
 
 def _linear_scores(mean: NDArray[np.float64], outputs: NDArray[np.floating]) -> NDArray[np.float64]:
-    if outputs.ndim != 2 or outputs.shape[1] != mean.shape[1]:
-        raise ParameterError(
-            f"the classifier takes encoder outputs of {mean.shape[1]} numbers; found shape {outputs.shape}"
-        )
-    scores: NDArray[np.float64] = outputs.astype(np.float64) @ mean.T @ simplex(len(mean) + 1).T
+    columns = mean.shape[1]
+    if outputs.ndim != 2 or outputs.shape[1] < columns:
+        raise ParameterError(f"the classifier takes encoder outputs of {columns} numbers; found shape {outputs.shape}")
+    scores: NDArray[np.float64] = outputs[:, :columns].astype(np.float64) @ mean.T @ simplex(len(mean) + 1).T
     return scores

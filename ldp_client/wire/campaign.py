@@ -15,8 +15,8 @@ from pydantic import (
 )
 
 from ldp_client.errors import PolicyRefusedError
+from ldp_client.privacy.image_spec import CampaignRelease, ReleaseKind, kinds_needed
 from ldp_client.privacy.loss import MAX_MICRO_EPSILON, PrivacyLoss
-from ldp_client.privacy.release_spec import MechanismKind, ReleaseSpec
 from ldp_client.wire.canonical import (
     CampaignId,
     Digest,
@@ -43,6 +43,8 @@ Day = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
 
 WARN_ABOVE = PrivacyLoss.of(4)
 FLAG_ABOVE = PrivacyLoss.of(8)
+USUAL_MECHANISMS: tuple[ReleaseKind, ...] = ("joint_discrete_laplace", "joint_codebook")
+"""What a policy allows that does not name any: those that noise X-ray and label together."""
 
 
 class Campaign(Wire):
@@ -56,7 +58,7 @@ class Campaign(Wire):
     name: Name
     purpose: Annotated[PlainText, StringConstraints(min_length=1, max_length=500)]
     encoder: Digest
-    release: ReleaseSpec
+    release: CampaignRelease
     label_names: tuple[LabelName, ...]
     unit: Unit
     cap: int = Field(ge=1, le=1000)
@@ -118,7 +120,7 @@ class Policy(Wire):
     site: SiteId
     serial: Position
     encoders: tuple[Digest, ...]
-    mechanisms: tuple[MechanismKind, ...] = ("joint_discrete_laplace", "joint_codebook")
+    mechanisms: tuple[ReleaseKind, ...] = USUAL_MECHANISMS
     units: tuple[Unit, ...] = ("patient",)
     max_micro_epsilon_per_record: MicroEpsilon = 2_000_000
     lifetime_micro_epsilon: MicroEpsilon
@@ -158,11 +160,11 @@ class Policy(Wire):
             PolicyRefusedError: it does not; the text names the first rule that stands against it.
         """
         self.check_encoder(campaign.encoder)
-        if campaign.release.kind not in self.mechanisms:
-            raise PolicyRefusedError(
-                f"the campaign asks for the mechanism {campaign.release.kind}; "
-                f"the policy allows {', '.join(self.mechanisms)}"
-            )
+        for kind in kinds_needed(campaign.release):
+            if kind not in self.mechanisms:
+                raise PolicyRefusedError(
+                    f"the campaign asks for the mechanism {kind}; the policy allows {', '.join(self.mechanisms)}"
+                )
         self.check_unit(campaign.unit)
         allowed = PrivacyLoss(self.max_micro_epsilon_per_record)
         if campaign.loss_per_record > allowed:

@@ -11,12 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
-from ldp_client.privacy.release_spec import (
-    ReleaseSpec,
-    joint_codebook,
-    joint_laplace,
-    latent,
-)
+from ldp_client.privacy.release_design import joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks.released import released
 from server.benchmarks.scene import Scene
 from server.learning.student import Shares
@@ -103,6 +99,12 @@ class Wanted:
         if self.kind == "laplace":
             return joint_laplace(**common, label_code=self.label_code, constant=self.constant, radius=self.radius)
         return latent(**common, label_epsilon=epsilon / 2, radius=self.radius)
+
+    def within(self, dimension: int) -> Wanted:
+        """The same of no more coordinates than an encoder has: it may be another than the one that was chosen for."""
+        source, _, k = self.view.partition(" ")
+        few = source == "bottleneck" and 0 < dimension < int(k)
+        return replace(self, view=f"{source} {dimension}") if few else self
 
     @property
     def words(self) -> dict[str, str]:

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ldp_client.errors import VerificationError
 from ldp_client.flow.installed import open_bundle
-from ldp_client.privacy.release_spec import ReleaseSpec, dp_glow
+from ldp_client.privacy.release_design import dp_glow
+from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks import attacks
 from server.benchmarks.arms import Wanted
 from server.benchmarks.attack_figure import attacks_png
 from server.benchmarks.attacks import Outcome, Target
 from server.benchmarks.chosen import chosen
 from server.benchmarks.encoded import OTHERWISE, SHIPPED_FOR, Encoded, Step, encode_archive
-from server.benchmarks.provenance import processor
+from server.benchmarks.provenance import one_thread, processor
 from server.benchmarks.resume import write_text
 from server.benchmarks.smaller import smaller
 from server.benchmarks.tasks import read_archive
@@ -88,16 +88,13 @@ def measure(asked: Asked, report: Report, step: Step = lambda done, of: None) ->
         EncoderError: the encoder may have seen the X-rays under attack.
         VerificationError: an attack passed its ceiling. The files are written before.
     """
-    started, threads = time.monotonic(), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    started = time.monotonic()
+    with one_thread():
         whole = read_archive(asked.data, asked.public)
         encoder = open_bundle(asked.encoder or SHIPPED_FOR.get(whole.name, OTHERWISE), Path())
         archive = smaller(whole) if asked.quick else whole
         encoded = encode_archive(archive, encoder, asked.out / "resume", step)
         rows = list(_rows(encoded, asked.quick, report))
-    finally:
-        torch.set_num_threads(threads)
     about = {
         "data": archive.name,
         "data_sha256": archive.digest,
@@ -149,7 +146,7 @@ def _rows(encoded: Encoded, quick: bool, report: Report) -> Iterator[Row]:
 
 def _releases(encoded: Encoded, epsilon: Fraction) -> Iterator[Attacked]:
     task = encoded.archive.tasks[0]
-    first = chosen(encoded.archive.name, task.name, epsilon)
+    first = chosen(encoded.archive.name, task.name, epsilon).within(encoded.bottleneck.dimension)
     for wanted in dict.fromkeys((first, *RELEASES)):
         yield Attacked(wanted.words, wanted.view, wanted.spec(epsilon, task.classes))
     latents = encoded.latents.shape[1]

@@ -21,7 +21,7 @@ _CURVES: tuple[tuple[str, dict[str, object], dict[str, Any]], ...] = (
     (
         "chosen, then a student",
         {"chosen_by": "chosen.toml", "student": True},
-        {"color": "#0b6e75", "lw": 2.6, "marker": "*"},
+        {"color": "#12343b", "lw": 2.2, "marker": "*", "ms": 9},
     ),
     (
         "joint codebook, k = 8",

@@ -13,7 +13,8 @@ from scipy.special import log_ndtr
 from sklearn.linear_model import LogisticRegression
 
 from ldp_client.privacy.laplace import noise_variance
-from ldp_client.privacy.release_spec import DpGlowSpec, dp_glow
+from ldp_client.privacy.release_design import dp_glow
+from ldp_client.privacy.release_spec import DpGlowSpec
 from server.benchmarks.area import area
 from server.benchmarks.arms import STUDENT_SECONDS, Arm, Floats, Score, Student, noise_of
 from server.benchmarks.released import released

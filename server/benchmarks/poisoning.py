@@ -30,7 +30,7 @@ def poisoned(view: str, crafting: bool, capped: bool) -> Alter:
 
     def alter(scene: Scene, records: TrainingSet) -> TrainingSet:
         theirs = scene.sites == 0 if crafting else np.zeros(len(scene.sites), dtype=np.bool_)
-        release = records.campaign.release
+        release = records.release
         vectors = records.vectors.copy()
         if crafting:
             vectors[theirs] = crafted(release, -honest_direction(scene, release, view), int(theirs.sum()))

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+
+import torch
+from threadpoolctl import threadpool_limits
 
 _MAKING_SCORES = {
     "ldp_client": ("privacy", "flow", "diagnosis", "wire"),
@@ -28,6 +33,18 @@ def code_digest() -> str:
                 if file.name not in _NOT:
                     whole.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return whole.hexdigest()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch and for BLAS: matrices are small here, and processes work beside each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def processor() -> str:

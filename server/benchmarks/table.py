@@ -20,8 +20,8 @@ EDGE_EPSILONS = ("1", "2", "4")
 QUICK_REPEATS = 3
 _SLOW = 2.0
 """Seconds a repeat, from which on a quick run is content with one."""
-PARTS = ("networks", "dp-sgd", "student", "edges")
-"""What may be left out by name."""
+PARTS = ("networks", "dp-sgd", "dp-glow", "student", "variants", "edges")
+"""What may be left out by name; `variants` are our releases that are not the chosen ones."""
 
 _COUNTS = (2, 4, 8)
 _EIGHT = Wanted("codebook", "map 8")
@@ -149,9 +149,11 @@ def _ours(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
     students = [None] if extent.student is None or not extent.has("student") else [None, extent.student]
     for epsilon in extent.shown(EPSILONS):
         for student in students:
-            wanted = chosen(data, task.name, epsilon / cap, student=student is not None)
+            wanted = chosen(data, task.name, epsilon / cap, student=student is not None).within(extent.dimension)
             forecast = wanted if student is None else None
             yield Entry(ours(wanted, student=student, chosen_by="chosen.toml"), cap, epsilon, forecast=forecast)
+    if not extent.has("variants"):
+        return
     releases = (*RELEASES[:4], STATISTICS[0]) if extent.quick or cap > 1 else (*RELEASES, *STATISTICS)
     for wanted in (*_own(extent), *releases):
         for epsilon in extent.shown(EPSILONS):
@@ -159,7 +161,7 @@ def _ours(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
 
 
 def _peers(extent: Extent) -> Iterator[Entry]:
-    arms = [arm for arm in everything(2) if arm.private]
+    arms = [arm for arm in everything(2) if arm.private] if extent.has("dp-glow") else []
     if extent.has("dp-sgd"):
         arms += central()
     for arm in arms:

@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from server.benchmarks.encoded import OTHERWISE, SHIPPED_FOR, Encoded, Step, enc
 from server.benchmarks.figure import curves_png
 from server.benchmarks.findings import Measured, Row, differences, forecasts, subgroups
 from server.benchmarks.networks import require_opacus
-from server.benchmarks.provenance import code_digest, processor
+from server.benchmarks.provenance import code_digest, one_thread, processor
 from server.benchmarks.resume import write_array, write_text
 from server.benchmarks.scene import scene
 from server.benchmarks.smaller import smaller
@@ -183,13 +184,9 @@ def measure(asked: Asked, report: Report, step: Step = lambda done, of: None) ->
     """
     if "dp-sgd" not in asked.without:
         require_opacus()
-    started, threads = time.monotonic(), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        bench = Bench(asked, step)
-        return _measured(bench, report, started)
-    finally:
-        torch.set_num_threads(threads)
+    started = time.monotonic()
+    with one_thread():
+        return _measured(Bench(asked, step), report, started)
 
 
 def _measured(bench: Bench, report: Report, started: float) -> Path:
@@ -261,10 +258,11 @@ def write(out: Path, about: Row, bench: Bench, measured: dict[str, list[Measured
 
 
 _BENCH: list[Bench] = []
+_SINGLE = ExitStack()
 
 
 def _begin(asked: Asked) -> None:
-    torch.set_num_threads(1)
+    _SINGLE.enter_context(one_thread())  # for as long as the process lives
     _BENCH.append(Bench(asked))
 
 

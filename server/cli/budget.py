@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from ldp_client.cli.console import Format, Output, day, show
-from ldp_client.cli.table_file import Since, Until
+from ldp_client.cli.filters import OneCampaign, OneSite, Since, Until
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.wire.evaluation import asked_id
 from server.cli.opened import HERE, State, opened
@@ -15,7 +13,6 @@ from server.store import campaigns, log
 from server.store.queries import budgets
 
 app = typer.Typer(no_args_is_help=True)
-OneSite = Annotated[str | None, typer.Option("--site", help="Only this site.")]
 
 
 @app.callback()
@@ -53,9 +50,7 @@ def show_budgets(
 @app.command()
 def history(
     site: OneSite = None,
-    campaign: Annotated[
-        str | None, typer.Option(help="Only this campaign, by name or the beginning of its id.")
-    ] = None,
+    campaign: OneCampaign = None,
     since: Since = None,
     until: Until = None,
     state: State = HERE,

@@ -30,7 +30,8 @@ from server.learning.pretrain import pretrain
 from server.learning.public_images import read_images
 from server.learning.public_subset import public_indices
 from server.learning.recipe import Origin, Progress, Recipe
-from server.learning.self_supervised import TeacherProgress, TeacherRecipe, load_teacher, train_teacher
+from server.learning.self_supervised import TeacherProgress, train_teacher
+from server.learning.teacher import TeacherRecipe, load_teacher
 from server.learning.workers import Workers, joined
 
 app = typer.Typer(no_args_is_help=True, help="Pretrain the public encoder, read its card, fit another bottleneck.")

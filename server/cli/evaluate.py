@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from ldp_client.diagnosis.bundle import ClassifierBundle, load
 from ldp_client.diagnosis.scoring import DEFAULT_BINS, default_edges
 from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.histogram import histogram, noise_variance
+from ldp_client.privacy.loss import exact_fraction
 from ldp_client.privacy.meaning import in_words
 from ldp_client.wire.campaign import WARN_ABOVE, Unit
 from ldp_client.wire.evaluation import MAX_CLASSIFIER_BYTES, Evaluation, asked_id
@@ -95,7 +97,9 @@ def build(
         )
     borders = default_edges(_spread(bundle), bins) if edges is None else tuple(edges.replace(" ", "").split(","))
     classes = len(bundle.card.label_names)
-    spec = histogram(epsilon=epsilon, classes=classes * (classes - 1), bins=len(borders) + 1, cap=cap * (classes - 1))
+    spec = histogram(
+        epsilon=_epsilon(epsilon), classes=classes * (classes - 1), bins=len(borders) + 1, cap=cap * (classes - 1)
+    )
     try:
         return Evaluation(
             name=name,
@@ -122,6 +126,13 @@ def _spread(bundle: ClassifierBundle) -> float:
     if spread == 0:
         raise ConfigurationError("--edges: the classifier's card states no spread of its scores; give the borders")
     return spread
+
+
+def _epsilon(text: str) -> Fraction:
+    try:
+        return exact_fraction(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--epsilon: {error}; found {text!r}") from None
 
 
 def _unit(text: str) -> Unit:

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from ldp_client.cli.console import Format, Output, day, say, show
-from ldp_client.cli.table_file import FileKind, Since, Until, write_rows
+from ldp_client.cli.filters import OneCampaign, OneSite, Since, Until
+from ldp_client.cli.table_file import FileKind, write_rows
 from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.verify import verify_export
@@ -23,10 +24,6 @@ from server.store.export import write_export
 from server.store.queries import incidents as read_incidents
 
 app = typer.Typer(no_args_is_help=True)
-OneSite = Annotated[str | None, typer.Option("--site", help="Only this site.")]
-OneCampaign = Annotated[
-    str | None, typer.Option("--campaign", help="Only this campaign, by name or the beginning of its id.")
-]
 
 
 @app.command()

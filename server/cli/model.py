@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ldp_client.cli.console import say
 from ldp_client.diagnosis.bundle import load
-from ldp_client.wire.campaign import campaign_id
+from ldp_client.errors import ConfigurationError
+from ldp_client.privacy.image_spec import ImageSpec
 from ldp_client.wire.signing import fingerprint
-from server.cli.opened import HERE, State, opened
-from server.cli.pupils import EncoderOption, KeyOption, PublicOption, SplitOption, StudentOption, public_coordinates
+from server.cli.opened import HERE, State, opened, payloads_of
+from server.cli.pupils import EncoderOption, KeyOption, PublicOption, Pupil, SplitOption, StudentOption
 from server.learning.classifier_bundle import linear_card, write_classifier
-from server.learning.student import teach
-from server.learning.train import TrainingSet, train
-from server.store.queries import records_of
+from server.learning.image_bundle import image_card
+from server.learning.image_training import ImageRecipe, PictureSet, TrainedOnPictures, train_on_pictures
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -42,20 +45,38 @@ def export(
 ) -> None:
     """Learn a classifier from a campaign's records and write it as a signed bundle for `ldp-client diagnose`.
 
-    With --student, public X-rays without labels teach it further.
+    With --student, public X-rays without labels teach it further. From pictures, small networks learn.
     """
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
-        with centre.database.snapshot() as connection:
-            payloads = [record.payload for record in records_of(connection, campaign_id(campaign))]
-        trained = train(TrainingSet.from_payloads(campaign, payloads))
-        if student is not None:
-            trained = teach(trained, public_coordinates(campaign, student, encoder, key=key, split=split, count=public))
-        command = shlex.join(["ldp-server", *sys.argv[1:]])
-        card = linear_card(name or campaign.name, campaign, trained, command)
-        bundle = write_classifier(card, out, centre.keys.signing)
-        key = fingerprint(centre.keys.signing.public_key)
-    say([*bundle.card.lines(), f"wrote {out}, digest {bundle.digest[:16]}, signed by the centre's key {key}"])
+        payloads = payloads_of(centre, campaign)
+        command, weights = shlex.join(["ldp-server", *sys.argv[1:]]), b""
+        if isinstance(campaign.release, ImageSpec):
+            if student is not None:
+                raise ConfigurationError(
+                    f"--student: the records of campaign {campaign.name} are pictures, and what networks learn from "
+                    "takes no public X-rays beside them; leave it out"
+                )
+            learnt = _learn_from_pictures(PictureSet.from_payloads(campaign, payloads))
+            card, weights = image_card(name or campaign.name, campaign, learnt, command)
+        else:
+            trained = Pupil(student, encoder, key, split, public).learn(campaign, payloads)
+            card = linear_card(name or campaign.name, campaign, trained, command)
+        bundle = write_classifier(card, out, centre.keys.signing, weights)
+        signer = fingerprint(centre.keys.signing.public_key)
+    say([*bundle.card.lines(), f"wrote {out}, digest {bundle.digest[:16]}, signed by the centre's key {signer}"])
+
+
+def _learn_from_pictures(pictures: PictureSet) -> TrainedOnPictures:
+    recipe = ImageRecipe()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("training", total=recipe.networks * recipe.epochs)
+        trained = train_on_pictures(pictures, recipe, lambda network, epoch: bar.advance(task))
+    chance = math.log(len(pictures.campaign.label_names))
+    shown = ", ".join(f"{value:.3f}" for value in trained.cross_entropy)
+    say(f"learnt from {trained.records} pictures; cross-entropy of those held out {shown} nats, {chance:.3f} is chance")
+    return trained
 
 
 @app.command()

@@ -9,13 +9,9 @@ import typer
 
 from ldp_client.cli.console import say
 from ldp_client.errors import ConfigurationError
-from ldp_client.wire.campaign import campaign_id
 from ldp_client.wire.canonical import canonical_bytes
-from server.cli.opened import HERE, State, opened
-from server.cli.pupils import EncoderOption, KeyOption, PublicOption, SplitOption, StudentOption, public_coordinates
-from server.learning.student import teach
-from server.learning.train import TrainingSet, train
-from server.store.queries import records_of
+from server.cli.opened import HERE, State, opened, payloads_of
+from server.cli.pupils import EncoderOption, KeyOption, PublicOption, Pupil, SplitOption, StudentOption
 
 app = typer.Typer()
 
@@ -35,12 +31,10 @@ def learn(
 
     With --student, public X-rays without labels teach it further.
     """
-    with opened(state) as centre, centre.database.snapshot() as connection:
+    with opened(state) as centre:
         campaign = centre.find_campaign(which)
-        payloads = [record.payload for record in records_of(connection, campaign_id(campaign))]
-    trained = train(TrainingSet.from_payloads(campaign, payloads))
-    if student is not None:
-        trained = teach(trained, public_coordinates(campaign, student, encoder, key=key, split=split, count=public))
+        payloads = payloads_of(centre, campaign)
+    trained = Pupil(student, encoder, key, split, public).learn(campaign, payloads)
     try:
         out.write_bytes(canonical_bytes(trained.classifier))
     except OSError as error:

@@ -19,7 +19,7 @@ from ldp_client.flow.glow import Glow
 from ldp_client.flow.preprocess import prepare
 from ldp_client.wire.canonical import canonical_bytes
 from server.learning.distillation import distil
-from server.learning.self_supervised import Teacher, teacher_features
+from server.learning.teacher import Teacher, teacher_features
 
 
 def write_bundle(card: EncoderCard, flow: Glow, bottleneck: Bottleneck, folder: Path) -> EncoderCard:
@@ -82,9 +82,7 @@ def refit_bottleneck(
             )
         kind = SELF_SUPERVISED
         bottleneck = distil(maps, teacher_features(teacher, contents(encoder.card, images)), dimension)
-    card = encoder.card.model_copy(
-        update={"dimension": dimension, "bottleneck": kind, "command": command, "name": folder.name}
-    )
+    card = encoder.card.model_copy(update={"dimension": dimension, "bottleneck": kind, "command": command})
     return write_bundle(card, encoder.flow, bottleneck, folder)
 
 

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ldp_client.errors import VerificationError
-from ldp_client.privacy.release_spec import ReleaseSpec, dp_glow
+from ldp_client.privacy.release_design import dp_glow, joint_codebook
+from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks import attacks
 from server.benchmarks.arms import Wanted
 from server.benchmarks.attack_report import FIELDS, write
@@ -76,7 +77,8 @@ def test_attacks_grow_with_epsilon_below_their_ceilings(normal: Encoded, wanted:
 
 
 def test_a_release_that_costs_more_than_it_says_is_caught(normal: Encoded, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest, broken = (JOINT[0].spec(Fraction(epsilon), 2) for epsilon in (1, 4))
+    honest = joint_codebook(epsilon=1, classes=2, bottleneck_dimension=2, codewords=512)
+    broken = joint_codebook(epsilon=4, classes=2, bottleneck_dimension=2, codewords=512)
     found = attacks.infer_label(target(normal, "label"), "map 2", honest)
     assert found.holds
 

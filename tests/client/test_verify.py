@@ -361,7 +361,7 @@ def older_policy(entries: list[LedgerEntry]) -> None:
         (abandoned_after_seal, "entry 10: charge 4 does not exist or was settled before"),
         (two_beginnings, "entry 10: a ledger begins with its genesis entry and has no other"),
         (no_policy, "entry 2: the approval was given under another policy than the one in force"),
-        (another_officer, "entry 2: the signer is not known here"),
+        (another_officer, "entry 2: the signer is not an officer of this site; use a key whose public half"),
         (older_policy, "entry 10: the policy is of another site or not newer than the one in force"),
     ],
 )

@@ -20,7 +20,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from ldp_client.agent import Agent
 from ldp_client.imaging.phantoms import phantoms
 from ldp_client.imaging.png import png_bytes
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.site import Site, create_site, open_site
 from ldp_client.wire.campaign import Approval, Campaign, Policy, campaign_id, policy_id
 from ldp_client.wire.canonical import canonical_bytes, parse

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ from server.reconcile import compare
 from server.store import log, sites
 from server.store.export import write_export as write_central_export
 from server.store.queries import incidents, records_of
+from tests.client.second_reader import Refused, read_site_export
 from tests.client.world import MeanEncoder, make_campaign, pictures, write_xrays
 
 OFFICER, SECOND, THIRD = (SigningKey(letter * 32) for letter in (b"o", b"p", b"q"))
@@ -63,9 +65,9 @@ class Pair:
                 if body is not None:
                     self.centre.submit("north", body)
 
-    def release(self, name: str) -> Campaign:
+    def release(self, name: str, officer: SigningKey = OFFICER) -> Campaign:
         """Publish a campaign, approve it and carry until everything has arrived."""
-        campaign = self.begin(name)
+        campaign = self.begin(name, officer)
         self.finish()
         return campaign
 
@@ -113,6 +115,8 @@ class Pair:
             verify_export(mine)
             verify_export(theirs)
             compare(connection, mine, self.centre.keys.signing.public_key)
+        # A reader that was written from the format's page alone finds the same.
+        assert read_site_export(mine).sealed == verify_export(mine).histories[0].sealed
         return mine, theirs
 
 
@@ -292,6 +296,31 @@ def test_what_is_no_rotation_is_not_entered(pair: Pair) -> None:
     (officers,) = [row.body for row in pair.site.ledger.rows() if row.kind == "key_rotation"]
     with pytest.raises(SignerError, match="of an officer's key: it is taken in when its entry arrives with the ledger"):
         enter_rotation(pair.centre, officers)
+
+
+def test_a_rotation_that_was_tampered_with_convinces_neither_reader(pair: Pair) -> None:
+    pair.release("one")
+    enter_rotation(pair.centre, pair.rotate())
+    rotate_officer(pair.site, OFFICER.public_key.hex(), THIRD, OFFICER)
+    pair.release("two", THIRD)
+    mine, _ = pair.exports()
+    lines = mine.read_bytes().splitlines(keepends=True)
+    rotations = [number for number, line in enumerate(lines) if b'"type":"entry"' in line and is_rotation(line)]
+    assert len(rotations) == 2
+    changed = pair.folder / "changed.jsonl"
+    for number in rotations:
+        for place in range(0, len(lines[number]), 11):
+            bad = bytes([lines[number][place] ^ 1])
+            line = lines[number][:place] + bad + lines[number][place + 1 :]
+            changed.write_bytes(b"".join([*lines[:number], line, *lines[number + 1 :]]))
+            with pytest.raises(VerificationError):
+                verify_export(changed)
+            with pytest.raises((Refused, LookupError, ValueError, TypeError)):
+                read_site_export(changed)
+
+
+def is_rotation(line: bytes) -> bool:
+    return b'"kind":"key_rotation"' in base64.b64decode(json.loads(line)["body"])
 
 
 def test_no_key_is_replaced_while_an_agent_works(pair: Pair) -> None:

@@ -26,7 +26,8 @@ from server.learning.pictures import CURVE_FILE, SAMPLES_FILE
 from server.learning.pretrain import pretrain, workshop
 from server.learning.public_subset import public_indices
 from server.learning.recipe import Origin, Progress, Recipe
-from server.learning.self_supervised import TeacherRecipe, train_teacher
+from server.learning.self_supervised import train_teacher
+from server.learning.teacher import TeacherRecipe
 
 RECIPE = Recipe(
     Shape(size=8, levels=2, steps=1, width=8),

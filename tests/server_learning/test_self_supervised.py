@@ -14,16 +14,8 @@ from safetensors.torch import load_file, save_file
 from ldp_client.errors import ConfigurationError, ParameterError
 from ldp_client.imaging.phantoms import phantoms
 from server.learning import self_supervised
-from server.learning.self_supervised import (
-    TEACHER_FILE,
-    Teacher,
-    TeacherProgress,
-    TeacherRecipe,
-    load_teacher,
-    teacher_features,
-    train_teacher,
-    vicreg,
-)
+from server.learning.self_supervised import TeacherProgress, train_teacher, vicreg
+from server.learning.teacher import TEACHER_FILE, Teacher, TeacherRecipe, load_teacher, teacher_features
 from server.learning.views import random_view
 
 RECIPE = TeacherRecipe(epochs=3, batch=16, widths=(4, 6, 8, 10), projection=8, threads=1)
