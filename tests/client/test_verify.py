@@ -265,6 +265,13 @@ def test_line_that_json_would_also_write_otherwise_is_refused(tmp_path: Path, bo
         (lambda lines: lines[0].update(centre_signing_key="0" * 64), "line 2 of the export (campaign)"),
         (lambda lines: lines[1].update(kind="letter"), "line 2 of the export (letter): a document of an unknown kind"),
         (lambda lines: lines[1].update(type="letter"), "line 2 of the export is of an unknown kind"),
+        (
+            lambda lines: lines[1].update(kind="\x1b[2J"),
+            "line 2 of the export has a 'kind' that lines of its type cannot",
+        ),
+        (lambda lines: lines[0].update(site="a\nb"), "line 1 of the export has a 'site' that lines of its type cannot"),
+        (lambda lines: lines[0].update(name="x"), "line 1 of the export has other fields than lines of its type have"),
+        (lambda lines: lines[1].pop("kind"), "line 2 of the export has other fields than lines of its type have"),
         (lambda lines: lines[1].update(body=7), "line 2 of the export has no text field 'body'"),
         (lambda lines: lines[1].update(body="===="), "line 2 of the export is damaged"),
         (lambda lines: lines[-3].update(sequence="1"), "of the export has no whole number 'sequence'"),
