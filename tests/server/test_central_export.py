@@ -10,7 +10,7 @@ import pytest
 from hospital import Hospital, a_campaign
 from world import World
 
-from ldp_client.errors import VerificationError
+from ldp_client.errors import ConfigurationError, VerificationError
 from ldp_client.verify import main as verifier
 from ldp_client.verify import verify_export
 from ldp_client.wire.chain import link
@@ -42,6 +42,15 @@ def test_the_export_of_an_honest_centre_verifies(world: World, ready: Ready, tmp
         site: str(world.budget(site).spent) for site in ("anne", "bert")
     }
     assert not (tmp_path / "centre.jsonl.part").exists()
+
+
+def test_an_export_never_overwrites_a_file_and_names_what_it_cannot_make(world: World, tmp_path: Path) -> None:
+    path = exported(world, tmp_path / "centre.jsonl")
+    before = path.read_bytes()
+    for place, found in ((path, "File exists"), (tmp_path / "nowhere" / "x.jsonl", "No such file or directory")):
+        with pytest.raises(ConfigurationError, match=rf"cannot be made \({found}\); name a new file"):
+            exported(world, place)
+    assert path.read_bytes() == before
 
 
 def test_what_intake_refuses_is_what_the_verifier_says_should_be_refused(
