@@ -24,13 +24,17 @@ def write_export(site: Site, path: Path) -> int:
     Raises:
         ConfigurationError: the file exists already or cannot be written.
     """
-    head, count = site.ledger.head(), 0
     try:
-        file = path.open("xb")
+        return _write_export(site, path)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
-    genesis = site.ledger.genesis
-    with file:
+
+
+def _write_export(site: Site, path: Path) -> int:
+    genesis, count = site.ledger.genesis, 0
+    # One moment: an agent that works meanwhile files receipts of entries that come after the head written here.
+    with path.open("xb") as file, site.ledger.snapshot():
+        head = site.ledger.head()
         file.write(
             written(
                 type="ledger",

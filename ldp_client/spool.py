@@ -228,6 +228,11 @@ class _Box:
                 body = _read_file(folder, name, limit)
                 if isinstance(body, Skip):
                     found.skipped[body] += 1
+                    # Read in vain: thousands of wrong files would cost gigabytes of reading at every look.
+                    left -= limit if body is Skip.DIGEST else 0
+                    if left < 0:
+                        found.skipped[Skip.TOO_MANY] += 1
+                        break
                 elif len(found.bodies) == most or len(body) > left:
                     found.skipped[Skip.TOO_MANY] += 1
                     break

@@ -137,6 +137,7 @@ class _Export:
         if len(self.ledger_id) != 64 or any(digit not in "0123456789abcdef" for digit in self.ledger_id):
             raise FormatError("line 1 of the export holds no ledger id")
         self.signing_key, self.centre_key = head.public_key("signing_key"), centre_key
+        self.name = head.text("name" if "name" in head.fields else "site")
         self.campaigns: dict[str, Asked] = {}
         self.receipts: list[Receipt] = []
         # Opened at the end, when the entries have said whose keys there are.
@@ -230,6 +231,8 @@ class _Export:
             raise ChainError(
                 f"entry {sequence}: the signed checkpoint stands at entry {checkpoint.sequence} of another history"
             )
+        if checkpoint.party != self.name:
+            raise VerificationError("line 1 of the export names another party than its signed checkpoint")
         return checkpoint.party
 
 
@@ -302,7 +305,10 @@ class _CentreExport(_Export):
     def _central(self, sequence: int, body: bytes, head: str) -> None:
         if sequence != self.sequence + 1 or head != link(self.ledger_id, sequence, self.head, body):
             raise ChainError(f"central entry {sequence} does not follow the one before it")
-        self.entries.append(parse(CentralEntry, body))
+        try:
+            self.entries.append(parse(CentralEntry, body))
+        except FormatError as error:
+            raise FormatError(f"central entry {sequence}: {error}") from error
         self.sequence, self.head = sequence, head
 
     def close(self, checkpoint: Line) -> None:

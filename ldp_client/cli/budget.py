@@ -66,13 +66,15 @@ def history(
         only = asked_id(choose(offered, campaign)) if campaign else None
         unit = typed_patient(site, issuer) if patient else None
         rows, seen, spent, bound = [], set(), 0, NOTHING
-        for drawn, name, charges, micro_epsilon in site.ledger.history(
-            campaign=only, unit=unit, since=day(since), until=day(until)
-        ):
+        first, last = day(since), day(until)
+        for drawn, name, charges, micro_epsilon in site.ledger.history(campaign=only, unit=unit):
             spent += micro_epsilon
             if name not in seen and name in names:
                 bound += names[name].bound_per_unit
             seen.add(name)
+            # What came before the first day asked for is not shown, and is in the sums.
+            if not _within(drawn, first, last):
+                continue
             so_far = {"spent_so_far": str(PrivacyLoss(spent))} if patient else {"bound_per_unit_so_far": str(bound)}
             known = names.get(name)
             rows.append(
@@ -87,6 +89,12 @@ def history(
     finally:
         site.close()
     show(rows, output)
+
+
+def _within(drawn: str | None, first: str | None, last: str | None) -> bool:
+    if drawn is None:
+        return first is None and last is None
+    return (first is None or drawn >= first) and (last is None or drawn <= last)
 
 
 def _of_all(site: Site, charged: list[Asked]) -> list[dict[str, object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -19,9 +20,11 @@ from ldp_client.export import write_export, write_openings
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.site import Site, open_site
 from ldp_client.verify import verify_export
+from ldp_client.wire.canonical import MAX_INTEGER
 from ldp_client.wire.evaluation import Evaluation, asked_id
 
 app = typer.Typer(no_args_is_help=True)
+COLUMNS = ("sequence", "kind", "campaign", "epsilon", "charge", "day", "head")
 
 
 @app.command()
@@ -56,7 +59,9 @@ def log(
 
 @app.command("show")
 def show_entry(
-    sequence: Annotated[int, typer.Argument(help="The entry's number, as `ledger log` prints it.")],
+    sequence: Annotated[
+        int, typer.Argument(help="The entry's number, as `ledger log` prints it.", min=1, max=MAX_INTEGER)
+    ],
     state: State = HERE,
     output: Output = Format.TABLE,
 ) -> None:
@@ -97,7 +102,7 @@ def export(
         if kind is FileKind.PROOF:
             count = write_export(site, out)
         else:
-            count = write_rows(_log(site, campaign, since, until, patient, issuer), out, kind)
+            count = write_rows(_log(site, campaign, since, until, patient, issuer), out, kind, COLUMNS)
     finally:
         site.close()
     say(f"wrote {count} entries to {out}")
@@ -156,13 +161,12 @@ def _log(
 def verify(state: State = HERE) -> None:
     """Recompute chain, signatures, losses and budgets of this site's ledger. Exit 6 where something does not hold."""
     site = open_site(state)
-    file = site.folder / ".verify.jsonl"
     try:
-        file.unlink(missing_ok=True)
-        write_export(site, file)
-        say(verify_export(file).lines())
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "site.jsonl"
+            write_export(site, file)
+            say(verify_export(file).lines())
     finally:
-        file.unlink(missing_ok=True)
         site.close()
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,35 @@ class FileKind(StrEnum):
     PARQUET = "parquet"
 
 
-def write_rows(rows: Iterable[Row], path: Path, kind: FileKind) -> int:
-    """Write rows, which all have the same fields, into a new file; how many there were.
+def write_rows(rows: Iterable[Row], path: Path, kind: FileKind, columns: Sequence[str]) -> int:
+    """Write rows, which all have these columns, into a new file; how many there were.
 
     Raises:
-        ConfigurationError: the file exists or cannot be made, or Parquet's library is not installed.
+        ConfigurationError: the file exists or cannot be made, or Parquet's library is not installed. No file is left.
     """
     write = {FileKind.JSONL: _write_jsonl, FileKind.CSV: _write_csv, FileKind.PARQUET: _write_parquet}[kind]
+    with _new_file(path) as file:
+        return write(iter(rows), file, columns)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """A file that was not there before, and that stays only if the block ends well: a mistake can be made again."""
+    made = False
     try:
         path.open("x").close()
-        return write(iter(rows), path)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
+        made = True
+        yield path
+    except BaseException as error:
+        if made:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
+        raise
 
 
-def _write_jsonl(rows: Iterator[Row], path: Path) -> int:
+def _write_jsonl(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> int:
+    del columns
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
@@ -50,36 +65,30 @@ def _write_jsonl(rows: Iterator[Row], path: Path) -> int:
     return count
 
 
-def _write_csv(rows: Iterator[Row], path: Path) -> int:
-    first = next(rows, None)
-    if first is None:
-        return 0
+def _write_csv(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> int:
     count = 0
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(first))
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        for row in chain([first], rows):
+        for row in rows:
             writer.writerow(row)
             count += 1
     return count
 
 
-def _write_parquet(rows: Iterator[Row], path: Path) -> int:
+def _write_parquet(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> int:
     try:
         # Loaded when it is asked for: a hospital's base installation does without.
         pyarrow = importlib.import_module("pyarrow")
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        path.unlink()
         raise ConfigurationError(
             "Parquet needs the extra `parquet`: pip install 'ldp-glow[parquet]', or ask for jsonl or csv"
         ) from error
-    first = next(rows, None)
     # A column's type is that of its name, not of its first value, which may be missing.
-    fields = [(name, pyarrow.int64() if name in WHOLE_NUMBERS else pyarrow.string()) for name in first or ()]
+    fields = [(name, pyarrow.int64() if name in WHOLE_NUMBERS else pyarrow.string()) for name in columns]
     schema, count = pyarrow.schema(fields), 0
     with parquet.ParquetWriter(path, schema) as writer:
-        rows = chain([] if first is None else [first], rows)
         while part := [dict(row) for row in islice(rows, ROWS_AT_ONCE)]:
             writer.write_table(pyarrow.Table.from_pylist(part, schema=schema))
             count += len(part)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,8 @@ class LearntFrom(Wire):
 class ClassifierCard(Wire):
     """What a classifier is, what taught it, what it must not be used for, and the classifier itself. No floats."""
 
+    # A matrix of 256 labels and as many numbers each, or what else fits into MAX_CARD_BYTES.
+    most_commas: ClassVar[int] = 1 << 17
     schema_version: Literal[1] = 1
     name: Name
     purpose: Text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ldp_client.ledger.agreements import Agreements
@@ -25,6 +26,10 @@ class LogRow:
     head: str
 
 
+# A patient and all the ids that were merged into it, whichever of them is asked for.
+_ONE = """WITH RECURSIVE one (unit) AS (
+        SELECT :unit UNION SELECT m.joined FROM merges m JOIN one ON m.kept = one.unit
+    )"""
 _LOG = """
     SELECT e.sequence, e.kind, coalesce(o.campaign, p.campaign, q.campaign, r.campaign),
            coalesce(o.micro_epsilon, q.micro_epsilon), coalesce(s.charge, a.query),
@@ -39,8 +44,8 @@ _LOG = """
     LEFT JOIN answers a ON a.sequence = e.sequence
     LEFT JOIN queries r ON r.query = a.query
     WHERE (:campaign IS NULL OR coalesce(o.campaign, p.campaign, q.campaign, r.campaign) = :campaign)
-      AND (:unit IS NULL OR coalesce(o.unit, p.unit) = :unit OR EXISTS (
-          SELECT 1 FROM query_units u WHERE u.query = coalesce(q.query, r.query) AND u.unit = :unit))
+      AND (:unit IS NULL OR coalesce(o.unit, p.unit) IN (SELECT unit FROM one) OR EXISTS (
+          SELECT 1 FROM query_units u WHERE u.query = coalesce(q.query, r.query) AND u.unit IN (SELECT unit FROM one)))
       AND (:since IS NULL OR nullif(coalesce(s.day, t.day, a.day, b.day), '') >= :since)
       AND (:until IS NULL OR nullif(coalesce(s.day, t.day, a.day, b.day), '') <= :until)
     ORDER BY e.sequence
@@ -54,8 +59,7 @@ _HISTORY = """
         SELECT a.day, q.campaign, u.unit, q.micro_epsilon, q.query
         FROM query_units u JOIN queries q ON q.query = u.query LEFT JOIN answers a ON a.query = q.query
     )
-    WHERE (:campaign IS NULL OR campaign = :campaign) AND (:unit IS NULL OR unit = :unit)
-      AND (:since IS NULL OR nullif(day, '') >= :since) AND (:until IS NULL OR nullif(day, '') <= :until)
+    WHERE (:campaign IS NULL OR campaign = :campaign) AND (:unit IS NULL OR unit IN (SELECT unit FROM one))
     GROUP BY 1, 2 ORDER BY nullif(day, '') IS NULL, 1, min(sequence)
 """
 _SEALED = """(SELECT sequence, payload, day FROM seals UNION ALL SELECT sequence, payload, day FROM answers)"""
@@ -66,6 +70,15 @@ _OPENINGS = (
 
 class Readings(Agreements):
     """The part of a site's ledger that only reads."""
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """One unchanging view of the ledger during the block, whatever an agent writes meanwhile; it holds up none."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
 
     def log(
         self,
@@ -79,16 +92,20 @@ class Readings(Agreements):
 
         A filter leaves out what it cannot be asked of: a policy belongs to no campaign and to no day.
         """
-        wanted = {"campaign": campaign, "unit": unit, "since": since, "until": until}
-        for row in self._connection.execute(_LOG, wanted):
+        wanted = {"campaign": campaign, "unit": self._root(unit), "since": since, "until": until}
+        for row in self._connection.execute(_ONE + _LOG, wanted):
             yield LogRow(*row)
 
     def history(
-        self, *, campaign: str | None = None, unit: bytes | None = None, since: str | None, until: str | None
+        self, *, campaign: str | None = None, unit: bytes | None = None
     ) -> Iterator[tuple[str | None, str, int, int]]:
         """(day of the draw, campaign, charges, their millionths of epsilon) by day; what has no draw comes last."""
-        wanted = {"campaign": campaign, "unit": unit, "since": since, "until": until}
-        yield from self._connection.execute(_HISTORY, wanted)
+        yield from self._connection.execute(_ONE + _HISTORY, {"campaign": campaign, "unit": self._root(unit)})
+
+    def _root(self, unit: bytes | None) -> bytes | None:
+        """The unit that a patient's id is counted as now."""
+        self._odometer.follow(self._connection)
+        return None if unit is None else self._odometer.root(unit)
 
     def openings(self, campaign: str | None = None) -> Iterator[tuple[int, bytes, bytes]]:
         """(charge, unit, salt): what the charges' commitments hide. For the site's own auditor and nobody else."""

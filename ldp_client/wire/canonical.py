@@ -27,6 +27,8 @@ MicroEpsilon = Annotated[int, Field(ge=1, le=MAX_MICRO_EPSILON)]
 # Free text that people read on a terminal: no control character, no line break, no change of reading direction.
 PlainText = Annotated[str, StringConstraints(pattern=r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$")]
 MAX_DOCUMENT_BYTES = 1 << 20
+# Pydantic can only list all of them, and takes ten microseconds for each.
+_MOST_FAULTS = 100
 
 
 class Wire(BaseModel):
@@ -34,6 +36,8 @@ class Wire(BaseModel):
 
     # Set where all fields, at every depth, are declared in the order of the alphabet: the largest documents are.
     in_order: ClassVar[bool] = False
+    # Every part of a document but the first stands behind a comma. Larger where there are long lists.
+    most_commas: ClassVar[int] = 1 << 12
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, ser_json_bytes="base64", val_json_bytes="base64"
     )
@@ -56,20 +60,20 @@ def parse(kind: type[AnyWire], body: bytes, *, limit: int = MAX_DOCUMENT_BYTES) 
     """Read canonical bytes back.
 
     Raises:
-        FormatError: too large, not this kind of document, or not its canonical bytes. The text never quotes the input:
-            it may come from a hostile party and may hold what must not be logged.
+        FormatError: too large, too many parts, not this kind of document, or not its canonical bytes. The text never
+            quotes the input: it may come from a hostile party and may hold what must not be logged.
     """
     if len(body) > limit:
         raise FormatError(f"a {kind.__name__} has at most {limit} bytes; found {len(body)}")
+    # Before anything is read: pydantic keeps an error of 400 bytes for each wrong part, and a part needs two bytes.
+    commas = body.count(b",")
+    if commas > kind.most_commas:
+        raise FormatError(f"a {kind.__name__} has at most {kind.most_commas} commas; found {commas}")
     try:
         document = kind.model_validate_json(body)
     except ValidationError as error:
-        fault = error.errors(include_input=False)[0]
-        # The name of a field that does not exist is the sender's text too.
-        known = fault["loc"][:-1] if fault["type"] == "extra_forbidden" else fault["loc"]
-        where = ".".join(str(part) for part in known)[:80]
         raise FormatError(
-            f"these bytes are no {kind.__name__} that this version can read (first fault at {where or 'the start'!r}); "
+            f"these bytes are no {kind.__name__} that this version can read ({_first(error)}); "
             "ask the sender for the document again, or install the version that wrote it"
         ) from None
     except RecursionError:
@@ -79,6 +83,18 @@ def parse(kind: type[AnyWire], body: bytes, *, limit: int = MAX_DOCUMENT_BYTES) 
             f"these bytes are a {kind.__name__}, but not its canonical bytes; it was altered or rewritten"
         )
     return document
+
+
+def _first(error: ValidationError) -> str:
+    """Where the first fault is."""
+    faults = error.error_count()
+    if faults > _MOST_FAULTS:
+        return f"{faults} faults"
+    fault = error.errors(include_input=False)[0]
+    # The name of a field that does not exist is the sender's text too.
+    known = fault["loc"][:-1] if fault["type"] == "extra_forbidden" else fault["loc"]
+    where = ".".join(str(part) for part in known)[:80]
+    return f"first fault at {where or 'the start'!r}"
 
 
 def digest(label: str, *parts: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -34,6 +34,7 @@ class Evaluation(Wire):
     `classifier` and `weights` are the bytes of the classifier's bundle.
     """
 
+    most_commas: ClassVar[int] = 1 << 13
     schema_version: Literal[1] = 1
     name: Name
     purpose: Annotated[PlainText, StringConstraints(min_length=1, max_length=500)]

@@ -12,6 +12,8 @@ from ldp_client.wire.campaign import Day
 from ldp_client.wire.canonical import Count, Digest, PlainText, Position, SiteId, Wire, canonical_bytes, digest
 from ldp_client.wire.chain import Genesis, PublicKey
 
+# 20,000 entries and as many payloads of two fields, or as many refusals.
+MOST_COMMAS_OF_A_BATCH = 1 << 16
 Nonce = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -93,6 +95,7 @@ class CampaignAnswer(Wire):
 class SiteState(Wire):
     """Where the site's ledger stands, which receipt it has filed, and, when it wants to release, a nonce to witness."""
 
+    most_commas: ClassVar[int] = 1 << 14
     schema_version: Literal[1] = 1
     site: SiteId
     ledger_id: Digest
@@ -153,6 +156,7 @@ class Batch(Wire):
     """Consecutive ledger entries and the records of the Seals among them. Signed inside, sealed outside."""
 
     in_order: ClassVar[bool] = True
+    most_commas: ClassVar[int] = MOST_COMMAS_OF_A_BATCH
     entries: tuple[bytes, ...]
     first: Position
     ledger_id: Digest
@@ -181,6 +185,7 @@ class Refusal(Wire):
 class Receipt(Wire):
     """The centre has committed a batch: its place in the central ledger, and what became of its records."""
 
+    most_commas: ClassVar[int] = MOST_COMMAS_OF_A_BATCH
     schema_version: Literal[1] = 1
     site: SiteId
     ledger_id: Digest
@@ -204,6 +209,7 @@ class CentralEntry(Wire):
     the key's id.
     """
 
+    most_commas: ClassVar[int] = MOST_COMMAS_OF_A_BATCH
     schema_version: Literal[1] = 1
     kind: Literal["enrolment", "campaign", "batch", "rotation", "revocation"]
     site: SiteId | None = None

@@ -32,6 +32,8 @@ _FIELDS: dict[str, tuple[set[str], ...]] = {
     "checkpoint": ({"body"},),
 }
 
+_REPEATED = {"kind": re.compile("[a-z]{1,20}"), "site": re.compile("[a-z0-9][a-z0-9-]{0,62}")}
+
 
 class EntryLine(NamedTuple):
     """A line of the kind that nearly all are; `site` only in the centre's exports."""
@@ -138,6 +140,10 @@ def _read(line: bytes, place: int) -> Line:
     kind = fields.get("type")
     if not isinstance(kind, str) or kind not in _FIELDS:
         raise FormatError(f"line {place} of the export is of an unknown kind")
-    if fields.keys() - set.union({"type"}, *_FIELDS[kind]):
-        raise FormatError(f"line {place} of the export has a field that lines of its type have not")
+    if fields.keys() - {"type"} not in _FIELDS[kind]:
+        raise FormatError(f"line {place} of the export has other fields than lines of its type have")
+    # Refusals repeat these two, and a person reads them on a terminal.
+    for name, pattern in _REPEATED.items():
+        if name in fields and not pattern.fullmatch(str(fields[name])):
+            raise FormatError(f"line {place} of the export has a {name!r} that lines of its type cannot have")
     return Line(place, fields)

@@ -8,7 +8,7 @@ from ldp_client.cli.console import Format, Output, day, show
 from ldp_client.cli.filters import OneCampaign, OneSite, Since, Until
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.wire.evaluation import asked_id
-from server.cli.opened import HERE, State, opened
+from server.cli.opened import HERE, State, check_enrolled, opened
 from server.store import campaigns, log
 from server.store.queries import budgets
 
@@ -60,6 +60,7 @@ def history(
     with opened(state) as centre:
         wanted = None if campaign is None else asked_id(centre.find_asked(campaign))
         with centre.database.snapshot() as connection:
+            check_enrolled(connection, site)
             names = {name: one.name for name, one in campaigns.every(connection, centre.signer).items()}
             found = log.charged(connection, site=site, campaign=wanted, since=day(since), until=day(until))
     show(

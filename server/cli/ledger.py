@@ -16,14 +16,16 @@ from ldp_client.cli.table_file import FileKind, write_rows
 from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.verify import verify_export
+from ldp_client.wire.canonical import MAX_INTEGER
 from ldp_client.wire.evaluation import asked_id
-from server.cli.opened import HERE, State, opened
+from server.cli.opened import HERE, State, check_enrolled, opened
 from server.reconcile import compare
 from server.store import campaigns, central, log
 from server.store.export import write_export
 from server.store.queries import incidents as read_incidents
 
 app = typer.Typer(no_args_is_help=True)
+COLUMNS = ("site", "sequence", "kind", "campaign", "epsilon", "charge", "day", "head")
 
 
 @app.command()
@@ -47,6 +49,7 @@ def show_log(
     with opened(state) as centre:
         wanted = None if campaign is None else asked_id(centre.find_asked(campaign))
         with centre.database.snapshot() as connection:
+            check_enrolled(connection, site)
             found = list(log.lines(connection, site=site, campaign=wanted, since=day(since), until=day(until)))
     show(
         [
@@ -68,7 +71,9 @@ def show_log(
 
 @app.command("show")
 def show_entry(
-    sequence: Annotated[int, typer.Argument(help="The number of a central line, or of a site's entry.")],
+    sequence: Annotated[
+        int, typer.Argument(help="The number of a central line, or of a site's entry.", min=1, max=MAX_INTEGER)
+    ],
     site: OneSite = None,
     state: State = HERE,
     output: Output = Format.TABLE,
@@ -103,12 +108,13 @@ def export(
     with opened(state) as centre:
         wanted = None if campaign is None else asked_id(centre.find_asked(campaign))
         with centre.database.snapshot() as connection:
+            check_enrolled(connection, site)
             if kind is FileKind.PROOF:
                 count = write_export(connection, centre.keys.signing, out)
             else:
                 names = {name: one.name for name, one in campaigns.every(connection, centre.signer).items()}
                 found = log.entries(connection, site=site, campaign=wanted, since=day(since), until=day(until))
-                count = write_rows((_row(entry, names) for entry in found), out, kind)
+                count = write_rows((_row(entry, names) for entry in found), out, kind, COLUMNS)
     say(f"wrote {count} lines to {out}")
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlalchemy import Connection
 
 from ldp_client.wire.campaign import Campaign, campaign_id
 from server.centre import Centre, open_centre
 from server.config import CONFIG_NAME
+from server.store import sites
 from server.store.queries import records_of
 
 State = Annotated[Path, typer.Option("--state", envvar="LDP_CENTRE", help="The centre's folder.")]
@@ -26,6 +28,16 @@ def opened(state: Path) -> Iterator[Centre]:
         yield centre
     finally:
         centre.close()
+
+
+def check_enrolled(connection: Connection, site: str | None) -> None:
+    """Return if this is an enrolled site, or none was named: a mistyped one has no entries either.
+
+    Raises:
+        ConfigurationError: no such site.
+    """
+    if site is not None:
+        sites.find(connection, site)
 
 
 def payloads_of(centre: Centre, campaign: Campaign) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select
 
+from ldp_client.errors import ConfigurationError
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.envelope import CHECKPOINT, close_envelope
 from ldp_client.wire.exchange import Checkpoint
@@ -22,17 +24,25 @@ def write_export(connection: Connection, signer: Signer, path: Path) -> int:
 
     No record is written: an auditor needs none. The last line is the centre's signed checkpoint, so a file that was cut
     off says so. The file appears whole or not at all.
+
+    Raises:
+        ConfigurationError: the file exists already or cannot be written.
     """
     beside = path.with_name(path.name + ".part")
     count = 0
-    with beside.open("wb") as file:
-        for fields in _lines(connection, signer):
-            file.write(written(**fields))
-            count += 1
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    sync_folder(path.resolve().parent)
+    try:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        with beside.open("wb") as file:
+            for fields in _lines(connection, signer):
+                file.write(written(**fields))
+                count += 1
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        sync_folder(path.resolve().parent)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
     return count
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 import sys
@@ -21,6 +22,7 @@ from tests.client.test_cli import Terminal
 from tests.client.world import TODAY, MakeWorld, World, make_campaign
 
 DAY = TODAY.isoformat()
+EXPORT = ("ledger", "export", "--as")
 PATIENTS = ["P-1", "P-1", "P-2", "P-3", "P-3", "P-3"]
 
 
@@ -103,6 +105,30 @@ def test_history_says_what_was_charged_on_which_day(ldp: Terminal) -> None:
     assert asked(ldp, "budget", "history", "--since", "2031-01-01") == []
 
 
+def test_sums_of_a_part_of_the_history_hold_what_came_before(ldp: Terminal, released: World) -> None:
+    """Or somebody who asks about this month would read less than was spent."""
+    released.campaigns.append(make_campaign(name="later", unit="patient", cap=1))
+    released.offer()
+    released.release(released.agent(today=lambda: TODAY + datetime.timedelta(days=1)))
+    (row,) = asked(ldp, "budget", "history", "--since", "2030-01-16")
+    assert (row["campaign"], row["bound_per_unit_so_far"]) == ("later", "6")
+    (row,) = asked(ldp, "budget", "history", "--until", DAY)
+    assert (row["campaign"], row["bound_per_unit_so_far"]) == ("patients", "4")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_a_mistyped_export_of_rows_can_be_made_again(ldp: Terminal, kind: str) -> None:
+    ldp.refused(2, "0 campaigns are called 'patient'", *EXPORT, kind, "--out", "x", "--campaign", "patient")
+    assert ldp(*EXPORT, kind, "--out", "x", "--since", "2031-01-01") == 0, ldp.err
+    columns = ["sequence", "kind", "campaign", "epsilon", "charge", "day", "head"]
+    if kind == "csv":
+        assert Path("x").read_text() == ",".join(columns) + "\n"
+    if kind == "parquet":
+        assert pyarrow.parquet.read_table("x").column_names == columns
+    ldp.refused(2, "cannot be made (File exists); name a new file", *EXPORT, kind, "--out", "x")
+    ldp.refused(2, "cannot be made (No such file or directory)", *EXPORT, kind, "--out", "nowhere/x")
+
+
 def test_day_that_is_none_is_refused(ldp: Terminal) -> None:
     ldp.refused(2, "a day is written YYYY-MM-DD, such as 2027-03-31; found 'soon'", "ledger", "log", "--since", "soon")
 
@@ -112,6 +138,9 @@ def test_one_entry_is_shown_in_full(ldp: Terminal, released: World) -> None:
     assert (shown["kind"], shown["micro_epsilon"], shown["approval"]) == ("charge", "2000000", "3")
     assert (shown["head"], shown["receipted"]) == (released.site.ledger.head_at(4), "no")
     ldp.refused(2, "the ledger has no entry 99; it ends at entry 13", "ledger", "show", "99")
+    # More than the database can be asked for.
+    assert ldp("ledger", "show", "9" * 30) == 2
+    assert "is not in the range" in ldp.err
 
 
 def test_log_is_written_as_json_lines_csv_and_parquet(ldp: Terminal) -> None:
@@ -139,7 +168,7 @@ def test_a_part_of_a_ledger_is_no_proof(ldp: Terminal) -> None:
 def test_parquet_without_its_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'ldp-glow\[parquet\]', or ask for jsonl or csv"):
-        table_file.write_rows([{"a": "b"}], tmp_path / "x", table_file.FileKind.PARQUET)
+        table_file.write_rows([{"a": "b"}], tmp_path / "x", table_file.FileKind.PARQUET, ["a"])
     assert not (tmp_path / "x").exists()
 
 
@@ -154,6 +183,13 @@ def test_two_ids_of_one_patient_are_merged_on_purpose(
     ldp.refused(2, "counted as one patient already", "patient", "merge", "--yes")
     units = {item.patient for item in data_set(released.site, released.campaign).items}
     assert len(units) == 2
+    # Whichever of the ids is asked for, the answers are of both.
+    for known in ("P-1", "P-2"):
+        types(known, monkeypatch)
+        (row,) = asked(ldp, "budget", "history", "--patient")
+        assert (row["charges"], row["spent_so_far"]) == (3, "6")
+        types(known, monkeypatch)
+        assert len(asked(ldp, "ledger", "log", "--patient")) == 6
     with released.site.alone():
         types("P-1\nP-3", monkeypatch)
         ldp.refused(5, "an agent works for site north already; stop it first", "patient", "merge", "--yes")

@@ -15,6 +15,7 @@ import pytest
 from ldp_client.errors import ConfigurationError, VerificationError
 from ldp_client.export import write_export
 from ldp_client.ledger.store import ChargeRequest, OpenCharge, SiteLedger
+from ldp_client.site import open_site
 from ldp_client.verify import main, verify_export
 from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.chain import Abandon, Charge, Genesis, LedgerEntry, Seal, entry_body, link, parse_entry
@@ -139,6 +140,29 @@ def test_export_never_overwrites_a_file(finished: World) -> None:
         write_export(finished.site, finished.folder / "export.jsonl")
     with pytest.raises(ConfigurationError, match="No such file or directory"):
         write_export(finished.site, finished.folder / "nowhere" / "export.jsonl")
+
+
+def test_export_while_an_agent_works_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent seals, sends and files a receipt between two steps of an export that somebody else has begun."""
+    world = make_world(tmp_path / "north", count=1)
+    auditor = open_site(world.folder)
+    written = auditor.ledger.documents
+
+    def meanwhile(kind: str) -> list[tuple[str, bytes]]:
+        if kind == "campaign" and not world.receipts:
+            agent = world.release()
+            for _ in range(3):
+                world.round()
+                agent.step()
+        return written(kind)
+
+    monkeypatch.setattr(auditor.ledger, "documents", meanwhile)
+    for name, sequence in (("before.jsonl", 2), ("after.jsonl", 5)):
+        write_export(auditor, tmp_path / name)
+        verified = verify_export(tmp_path / name)
+        assert (verified.sequence, verified.reached) == (sequence, {"north": sequence if sequence > 2 else 1})
+    auditor.close()
+    world.site.close()
 
 
 def test_export_with_an_open_and_an_abandoned_charge_verifies(tmp_path: Path) -> None:
@@ -268,6 +292,13 @@ def test_line_that_json_would_also_write_otherwise_is_refused(tmp_path: Path, bo
         (lambda lines: lines[0].update(centre_signing_key="0" * 64), "line 2 of the export (campaign)"),
         (lambda lines: lines[1].update(kind="letter"), "line 2 of the export (letter): a document of an unknown kind"),
         (lambda lines: lines[1].update(type="letter"), "line 2 of the export is of an unknown kind"),
+        (
+            lambda lines: lines[1].update(kind="\x1b[2J"),
+            "line 2 of the export has a 'kind' that lines of its type cannot",
+        ),
+        (lambda lines: lines[0].update(site="a\nb"), "line 1 of the export has a 'site' that lines of its type cannot"),
+        (lambda lines: lines[0].update(name="x"), "line 1 of the export has other fields than lines of its type have"),
+        (lambda lines: lines[1].pop("kind"), "line 2 of the export has other fields than lines of its type have"),
         (lambda lines: lines[1].update(body=7), "line 2 of the export has no text field 'body'"),
         (lambda lines: lines[1].update(body="===="), "line 2 of the export is damaged"),
         (lambda lines: lines[-3].update(sequence="1"), "of the export has no whole number 'sequence'"),

@@ -229,6 +229,39 @@ def test_documents_end_where_one_exchange_ends(outbox: Outbox) -> None:
     assert reading.skipped == {Skip.TOO_MANY: 1}
 
 
+def test_files_that_are_not_their_name_are_read_up_to_the_limit_only(inbox: Inbox) -> None:
+    for number in range(20):
+        (inbox.folder / "grant" / file_name(bytes([number]))).write_bytes(b"another")
+    plant(inbox, "campaign", b"c")
+    assert inbox.look().skipped == {Skip.DIGEST: 8, Skip.TOO_MANY: 1}
+    assert inbox.documents() == [Document("campaign", b"c")]
+
+
+def test_a_link_to_a_readers_own_file_gives_it_nothing_new(outbox: Outbox, tmp_path: Path) -> None:
+    """A hard link has no mark of its own: what is read is what has the digest that the name says, and nothing else."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"key")
+    (outbox.folder / "header" / file_name(b"other")).hardlink_to(secret)
+    (outbox.folder / "header" / "a\nb").hardlink_to(secret)
+    assert outbox.look().documents == []
+    assert outbox.look().skipped == {Skip.DIGEST: 1, Skip.NAME: 1}
+
+
+def test_a_file_that_grows_or_is_swapped_while_it_is_read_is_not_believed(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, look = plant(outbox, "header", b"h"), os.fstat
+
+    def swapped(descriptor: int) -> os.stat_result:
+        found = look(descriptor)
+        if stat.S_ISREG(found.st_mode):
+            path.write_bytes(b"another, and longer than what was announced")
+        return found
+
+    monkeypatch.setattr(os, "fstat", swapped)
+    assert outbox.look().skipped == {Skip.DIGEST: 1}
+
+
 @pytest.mark.root
 def test_an_unreadable_file_is_passed_over() -> None:
     # Not tmp_path: pytest closes its parents to other users.

@@ -10,9 +10,10 @@ import pytest
 from hospital import Hospital, a_campaign
 from world import World
 
-from ldp_client.errors import VerificationError
+from ldp_client.errors import ConfigurationError, VerificationError
 from ldp_client.verify import main as verifier
 from ldp_client.verify import verify_export
+from ldp_client.wire.chain import link
 from server.centre import publish
 from server.store.export import write_export
 
@@ -43,6 +44,15 @@ def test_the_export_of_an_honest_centre_verifies(world: World, ready: Ready, tmp
     assert not (tmp_path / "centre.jsonl.part").exists()
 
 
+def test_an_export_never_overwrites_a_file_and_names_what_it_cannot_make(world: World, tmp_path: Path) -> None:
+    path = exported(world, tmp_path / "centre.jsonl")
+    before = path.read_bytes()
+    for place, found in ((path, "File exists"), (tmp_path / "nowhere" / "x.jsonl", "No such file or directory")):
+        with pytest.raises(ConfigurationError, match=rf"cannot be made \({found}\); name a new file"):
+            exported(world, place)
+    assert path.read_bytes() == before
+
+
 def test_what_intake_refuses_is_what_the_verifier_says_should_be_refused(
     world: World, anne: Hospital, tmp_path: Path
 ) -> None:
@@ -70,7 +80,8 @@ def test_what_intake_refuses_is_what_the_verifier_says_should_be_refused(
 def test_one_flipped_bit_anywhere_is_found_and_placed(
     world: World, ready: Ready, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every forty-first byte of each line, beginning at another one, and its end. One bit, another at each place."""
+    """All of the first line, which has no signature of its own; every forty-first byte of each other line, beginning
+    at another one, and its end. One bit, another at each place."""
     anne, approval = ready
     anne.release(world.campaign, approval, 2)
     world.deliver(anne)
@@ -81,7 +92,7 @@ def test_one_flipped_bit_anywhere_is_found_and_placed(
     place, changed = 0, tmp_path / "changed.jsonl"
     for number, line in enumerate(body.splitlines(keepends=True), 1):
         for at in range(len(line)):
-            if (at + 5 * number) % 41 == 0 or at == len(line) - 1:
+            if number == 1 or (at + 5 * number) % 41 == 0 or at == len(line) - 1:
                 flipped = line[at] ^ 1 << (at % 8)
                 changed.write_bytes(body[: place + at] + bytes([flipped]) + body[place + at + 1 :])
                 assert verifier([str(changed)]) == 6
@@ -102,6 +113,20 @@ def test_an_export_with_one_changed_entry_does_not_verify(world: World, ready: R
     changed["body"] = base64.b64encode(body).decode()
     path.write_text("".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines))
     with pytest.raises(VerificationError, match="entry 2"):
+        verify_export(path)
+
+
+def test_a_central_line_that_says_nothing_known_is_named(world: World, ready: Ready, tmp_path: Path) -> None:
+    """Chained as it should be, so that only what it says stands against it."""
+    path = exported(world, tmp_path / "centre.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    last = [line for line in lines if line["type"] == "central"][-1]
+    before = [line for line in lines if line["type"] == "central"][-2]
+    body = b'{"kind":"dream"}'
+    last["head"] = link(lines[0]["ledger_id"], last["sequence"], before["head"], body)
+    last["body"] = base64.b64encode(body).decode()
+    path.write_text("".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines))
+    with pytest.raises(VerificationError, match=f"central entry {last['sequence']}: these bytes are no CentralEntry"):
         verify_export(path)
 
 

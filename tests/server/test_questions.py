@@ -150,6 +150,15 @@ def test_entries_are_written_as_rows(ldp: Terminal, tmp_path: Path, options: tup
     assert all(row["campaign"] for row in rows if row["kind"] in ("charge", "seal"))
 
 
+@pytest.mark.parametrize(
+    "command", [("ledger", "log"), ("ledger", "export", "--as", "csv", "--out", "x"), ("budget", "history")]
+)
+def test_a_mistyped_site_is_named_and_not_an_empty_answer(ldp: Terminal, command: tuple[str, ...]) -> None:
+    assert ldp(*command, "--site", "ann") == 2
+    assert "no site ann is enrolled here" in ldp.err
+    assert not Path("x").exists()
+
+
 def test_a_part_of_a_ledger_is_no_proof(ldp: Terminal, tmp_path: Path) -> None:
     assert ldp("ledger", "export", "--out", tmp_path / "x", "--site", "anne") == 2
     assert "a part of a ledger proves nothing" in ldp.err

@@ -22,7 +22,7 @@ from ldp_client.wire.chain import ZERO, link
 from ldp_client.wire.exchange import CentralEntry
 from server.centre import publish, rotate_key
 from server.config import initialise
-from server.store import queries, tables
+from server.store import incidents, queries, tables
 from server.store.database import Database, open_database
 from server.store.export import write_export
 from server.store.migrations.versions import v0001_initial, v0004_keys
@@ -335,6 +335,20 @@ def test_incidents_can_be_asked_for_by_site(full: World) -> None:
     with full.centre.database.snapshot() as connection:
         assert [one.code for one in queries.incidents(connection, "bert")] == ["seal"]
         assert [one.code for one in queries.incidents(connection)] == ["clone", "seal"]
+
+
+def test_incidents_of_one_kind_do_not_fill_the_disk_nor_crowd_out_another(
+    full: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incidents, "MOST_OF_A_KIND", 3)
+    bert = full.join("bert")
+    for number in range(6):
+        full.centre.submit("bert", b"scribble %d" % number)
+    full.centre.answer("bert", [bert.state(ledger_id="c" * 64)])
+    full.centre.submit("anne", b"scribble 9")
+    with full.centre.database.snapshot() as connection:
+        assert [one.code for one in queries.incidents(connection, "bert")] == ["seal", "seal", "seal", "clone"]
+        assert [one.code for one in queries.incidents(connection, "anne")] == ["clone", "seal"]
 
 
 # --- opening
