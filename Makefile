@@ -12,7 +12,7 @@ export LDP_DATA
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: demo demo-patients test test-postgres test-durability test-real lint check bench utility attacks format clean
+.PHONY: demo demo-patients test test-postgres test-durability test-real faults faults-quick lint check bench utility attacks format clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
@@ -38,6 +38,12 @@ test-durability: $(READY)  ## what is on the disk before it is answered, as the 
 
 test-real: $(READY)  ## tests on real chest X-rays; fails where LDP_DATA has none
 	$(BIN)/python -m pytest -m real
+
+faults: $(READY)  ## 200 kills and broken disks, clocks, networks, databases; needs root, for a small disk, and PostgreSQL
+	$(BIN)/python -m examples.faults
+
+faults-quick: $(READY)  ## the same with 20 kills
+	$(BIN)/python -m examples.faults --quick
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -21,7 +21,7 @@ from ldp_client.site import Site, data_set
 from ldp_client.submission import Sealer, make_batches
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.evaluation import Asked, Evaluation, asked_id
-from ldp_client.wire.exchange import CampaignCode, SiteCode
+from ldp_client.wire.exchange import CampaignCode, SiteCode, Witness
 from ldp_client.wire.signing import seal
 
 log = logging.getLogger("ldp_client.agent")
@@ -55,8 +55,14 @@ class Agent:
     def step(self) -> SiteCode:
         """Read the mail, release what is approved and witnessed, lay out what may go; what the site says of itself."""
         mail = desk.read_mail(self.site)
-        due = [] if mail.conflict else self._due()
-        if due and self._witnessed(mail):
+        # A new key begins where the centre says that it is: until then nothing can be sent, so nothing is released.
+        new_key = not mail.conflict and self.site.ledger.awaits_witness()
+        due = [] if mail.conflict or new_key else self._due()
+        witness = self._witness(mail) if due or new_key else None
+        if witness is not None:
+            if new_key:
+                self.site.ledger.resume(*witness)
+                new_key = False
             for campaign, approval in due:
                 try:
                     if isinstance(campaign, Evaluation):
@@ -68,12 +74,12 @@ class Agent:
                     self._tell(refusal)
                     self._held[asked_id(campaign), approval] = self.clock() + HOLD_SECONDS
             due = []
-        if due and self._nonce is None:
+        if (due or new_key) and self._nonce is None:
             self._nonce = self.source(32).hex()
-        if not mail.conflict:
+        if not mail.conflict and not new_key:
             self._make_batches()
         sending = self.site.ledger.acknowledged() < self.site.ledger.head().sequence
-        code = SiteCode.NEEDS_WITNESS if due else SiteCode.SENDING if sending else SiteCode.READY
+        code = SiteCode.NEEDS_WITNESS if due or new_key else SiteCode.SENDING if sending else SiteCode.READY
         return desk.lay_out(self.site, mail, code, self._nonce).code
 
     def run(self, stop: threading.Event, interval_seconds: float = 1.0) -> None:
@@ -143,12 +149,13 @@ class Agent:
             log.warning("%s", refusal)
             self._told.add(str(refusal))
 
-    def _witnessed(self, mail: desk.Mail) -> bool:
-        """Whether the centre answered our nonce; a nonce serves once."""
-        answered = any(witness.nonce == self._nonce for witness in mail.witnesses)
-        if answered:
-            self._nonce = None
-        return answered
+    def _witness(self, mail: desk.Mail) -> tuple[Witness, bytes] | None:
+        """The centre's answer to our nonce, in its envelope too; a nonce serves once."""
+        for witness, envelope in mail.witnesses:
+            if witness.nonce == self._nonce:
+                self._nonce = None
+                return witness, envelope
+        return None
 
     def _release(self, campaign: Campaign) -> None:
         name = campaign_id(campaign)

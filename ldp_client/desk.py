@@ -30,7 +30,8 @@ from ldp_client.wire.exchange import (
 class Mail:
     """What the inbox held that is the centre's, about this ledger, and not yet acted upon."""
 
-    witnesses: tuple[Witness, ...]
+    witnesses: tuple[tuple[Witness, bytes], ...]
+    """Each with the envelope that it came in."""
     granted: frozenset[str]
     conflict: SiteCode | None
 
@@ -41,7 +42,7 @@ def read_mail(site: Site) -> Mail:
     A receipt or witness of a place where our ledger has another hash, or none, means that this ledger was rolled back
     or copied: no release runs while such a document lies there, and the next true witness says it again.
     """
-    witnesses: list[Witness] = []
+    witnesses: list[tuple[Witness, bytes]] = []
     granted: set[str] = set()
     conflict: SiteCode | None = None
     for document in site.inbox.documents():
@@ -59,7 +60,7 @@ def read_mail(site: Site) -> Mail:
             elif document.kind == "witness":
                 witness = _opened(site, document, WITNESS, Witness)
                 conflict = conflict or _contradiction(site, witness)
-                witnesses.append(witness)
+                witnesses.append((witness, document.body))
             elif document.kind == "grant":
                 grant = _opened(site, document, GRANT, Grant)
                 if grant.ledger_id == site.ledger.genesis.ledger_id:

@@ -49,7 +49,7 @@ def _write_export(site: Site, path: Path) -> int:
         for kind in ("campaign", "evaluation", "receipt"):
             for _, body in site.ledger.documents(kind):
                 file.write(written(type="document", kind=kind, body=body))
-        for _, envelope in site.ledger.unacknowledged(0):
+        for envelope in site.ledger.headers():
             file.write(written(type="document", kind="header", body=envelope))
         for row in site.ledger.rows(1, head.sequence):
             file.write(written(type="entry", sequence=row.sequence, body=row.body, head=row.head))

@@ -165,7 +165,13 @@ class Supervised:
     def current(self) -> Running:
         return self._current
 
+    def ask(self) -> None:
+        """Ask it to end, do not start it again, and do not wait."""
+        self._ending.set()
+        self._current.ask()
+
     def stop(self) -> None:
+        """End it, with all that it started."""
         self._ending.set()
         self._thread.join()
         self._current.stop()

@@ -31,6 +31,7 @@ from ldp_client.wire.evaluation import Asked
 from ldp_client.wire.exchange import CentreCard, Enrolment
 from ldp_client.wire.signing import SigningKey, create_secret, read_secret, sync_folder
 
+SITE_KEY, NEW_KEY = "site.key", "site.key.new"
 NODE_KEY_KIND = "ecdsa-sha2-nistp384 "
 COMMITMENT_LABEL = "ldp-glow/patient-secret"
 
@@ -81,18 +82,27 @@ class Site:
         Raises:
             WaitingError: somebody does.
         """
-        with (self.folder / "agent.lock").open("ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise WaitingError(
-                    f"an agent works for site {self.config.site.id} already; stop it first, or let it do this"
-                ) from error
+        with alone(self.folder, self.config.site.id):
             yield
 
     def close(self) -> None:
         """Let go of the ledger."""
         self.ledger.close()
+
+
+@contextmanager
+def alone(folder: Path, site: str) -> Iterator[None]:
+    """Nobody else works for the site in a folder during the block.
+
+    Raises:
+        WaitingError: somebody does.
+    """
+    with (folder / "agent.lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WaitingError(f"an agent works for site {site} already; stop it first, or let it do this") from error
+        yield
 
 
 def create_site(folder: Path, site: str, name: str, officer_keys: tuple[bytes, ...]) -> Site:
@@ -118,7 +128,7 @@ def create_site(folder: Path, site: str, name: str, officer_keys: tuple[bytes, .
     if (folder / "agent.toml").exists():
         raise ConfigurationError(f"{folder} holds a site already; choose another folder")
     (folder / "keys").mkdir(parents=True, mode=0o700, exist_ok=True)
-    key, secret = _secret(folder / "keys" / "site.key"), _secret(folder / "keys" / "secret.key")
+    key, secret = _secret(folder / "keys" / SITE_KEY), _secret(folder / "keys" / "secret.key")
     genesis = Genesis(
         site=site,
         ledger_id=os.urandom(32).hex(),
@@ -170,10 +180,10 @@ def open_site(folder: Path) -> Site:
     config = read_toml(folder / "agent.toml", AgentConfig)
     ledger = SiteLedger.open(folder / "ledger.sqlite3")
     try:
-        signer = SigningKey(read_secret(folder / "keys" / "site.key"))
+        signer = signing_key(folder / "keys", ledger)
         secret = read_secret(folder / "keys" / "secret.key")
         genesis = ledger.genesis
-        if genesis.site != config.site.id or genesis.signing_key != signer.public_key.hex():
+        if genesis.site != config.site.id or ledger.keys().signing != signer.public_key.hex():
             raise ConfigurationError(
                 f"the ledger belongs to site {genesis.site} and its key; agent.toml or keys/site.key are another site's"
             )
@@ -187,6 +197,15 @@ def open_site(folder: Path) -> Site:
         raise
     spool = folder / "spool"
     return Site(folder, config, ledger, signer, secret, Outbox(spool), Inbox(spool))
+
+
+def signing_key(keys: Path, ledger: SiteLedger) -> SigningKey:
+    """The key that lies there; after a crash between a rotation's entry and its key file, the new one, put in place."""
+    new = keys / NEW_KEY
+    if new.exists() and SigningKey(read_secret(new)).public_key.hex() == ledger.keys().signing:
+        new.replace(keys / SITE_KEY)
+        sync_folder(keys)
+    return SigningKey(read_secret(keys / SITE_KEY))
 
 
 def data_set(site: Site, campaign: Asked) -> DataSet:

@@ -127,7 +127,7 @@ class _Box:
 
         Raises:
             ParameterError: an unknown kind, or more bytes than its limit.
-            ConfigurationError: the folder is missing.
+            ConfigurationError: the folder is missing, or its disk is full or cannot be written.
         """
         limit = self._limit(kind)
         if len(body) > limit:
@@ -137,10 +137,16 @@ class _Box:
             return name
         # The process id keeps two writers of the same bytes apart; readers pass over names with a dot.
         temporary = folder / f".{name}.{os.getpid()}"
-        self._disk.remove(temporary)
-        self._disk.write(temporary, body)
-        self._disk.rename(temporary, folder / name)
-        self._disk.sync_folder(folder)
+        try:
+            self._disk.remove(temporary)
+            self._disk.write(temporary, body)
+            self._disk.rename(temporary, folder / name)
+            self._disk.sync_folder(folder)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the {self.name} {self.folder} cannot be written ({error.strerror}); make room on its disk, "
+                "or mount it writable. What was laid out before stays"
+            ) from error
         return name
 
     def remove(self, kind: str, digest: str) -> None:

@@ -3,8 +3,8 @@
 Works on the exports of both sides. What is recomputed, from the bytes alone:
 
 1. chain: every entry's hash, from the genesis entry to the signed checkpoint
-2. signatures: policies and approvals by an officer, campaigns, receipts and the centre's checkpoint by the centre,
-   enrolments, batch headers and the site's checkpoint by the site
+2. signatures: policies, approvals and rotations of keys by an officer, campaigns, receipts and the centre's checkpoint
+   by the centre, enrolments, batch headers and the site's checkpoint by the site, with the key that was in force
 3. losses: each charge against the mechanism specs of its campaign
 4. approvals: each charge cites one that came before it and stood under the policy in force
 5. budgets: cap * epsilon over all campaigns against the lifetime budget
@@ -28,16 +28,18 @@ from ldp_client.wire.envelope import (
     ENROLMENT,
     HEADER,
     RECEIPT,
-    Keys,
     OneKey,
+    Signers,
     open_envelope,
     open_introduction,
+    signer_of,
 )
 from ldp_client.wire.evaluation import Asked, Evaluation, asked_id, open_asked
 from ldp_client.wire.exchange import BatchHeader, CentralEntry, Checkpoint, Enrolment, Receipt
 from ldp_client.wire.export_lines import EntryLine, Line, lines
 from ldp_client.wire.history import SiteHistory
-from ldp_client.wire.signing import fingerprint
+from ldp_client.wire.signing import fingerprint, key_id
+from ldp_client.wire.taken_in import TakenIn
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,9 @@ class _Export:
         self.name = head.text("name" if "name" in head.fields else "site")
         self.campaigns: dict[str, Asked] = {}
         self.receipts: list[Receipt] = []
-        self.headers: dict[str, list[BatchHeader]] = {}
+        # Opened at the end, when the entries have said whose keys there are.
+        self.announced: list[tuple[Line, bytes]] = []
+        self.headers: dict[str, list[tuple[int, BatchHeader]]] = {}
         self.reached: dict[str, int] = {}
 
     def take_document(self, line: Line) -> None:
@@ -154,21 +158,38 @@ class _Export:
             elif kind == "receipt":
                 self.receipts.append(parse(Receipt, open_envelope(body, RECEIPT, centre)[1]))
             elif kind == "header":
-                site, payload = open_envelope(body, HEADER, self.sites())
-                self.headers.setdefault(site, []).append(parse(BatchHeader, payload))
+                self.announced.append((line, body))
             else:
                 raise FormatError("a document of an unknown kind")
         except VerificationError as error:
             raise VerificationError(f"line {line.place} of the export ({kind}): {error}") from error
 
-    def sites(self) -> Keys:
-        """The signing keys of the sites in this export."""
-        return Keys({})
+    def open_headers(self, signers: dict[str, list[bytes]]) -> None:
+        """Find out which site signed each header, and with which of its keys, counted from the first one.
+
+        Args:
+            signers: every site's keys, the first one first.
+        """
+        known = {key_id(key): number for keys in signers.values() for number, key in enumerate(keys)}
+        ring = Signers.of((site, key) for site, keys in signers.items() for key in keys)
+        for line, body in self.announced:
+            try:
+                site, payload = open_envelope(body, HEADER, ring)
+                header = parse(BatchHeader, payload)
+            except VerificationError as error:
+                raise VerificationError(f"line {line.place} of the export (header): {error}") from error
+            self.headers.setdefault(site, []).append((known[signer_of(body)], header))
 
     def check_headers(self, history: SiteHistory) -> int:
-        """A site's signed headers follow one another from its genesis entry and end where its history does; the end."""
-        at, head = 1, history.heads.get(1)
-        for header in sorted(self.headers.get(history.site, []), key=lambda header: header.first):
+        """A site's signed headers follow one another from its genesis entry and end where its history does; the end.
+
+        A key that was replaced signs nothing that comes after what its successor has signed.
+        """
+        at, head, signer = 1, history.heads.get(1), 0
+        for number, header in sorted(self.headers.get(history.site, []), key=lambda announced: announced[1].first):
+            if number < signer:
+                raise ChainError(f"site {history.site}, entry {header.first}: the header is signed with a replaced key")
+            signer = number
             if (header.site, header.ledger_id) != (history.site, history.ledger_id):
                 raise ChainError(f"site {history.site}, entry {header.first}: a header speaks of another ledger")
             found = (header.first, header.previous_head, history.heads.get(header.last))
@@ -221,9 +242,6 @@ class _SiteExport(_Export):
         self.history = SiteHistory(head.text("site"), self.ledger_id, self.campaigns, strict=True)
         self.party = ""
 
-    def sites(self) -> Keys:
-        return Keys({self.history.site: self.signing_key})
-
     def take(self, line: Line) -> None:
         if line.kind != "document":
             raise FormatError(f"line {line.place} of the export is of an unknown kind")
@@ -235,11 +253,14 @@ class _SiteExport(_Export):
         self.history.add(line.sequence, line.body, line.head)
 
     def close(self, checkpoint: Line) -> None:
-        genesis = self.history.genesis
-        if genesis is None or genesis.signing_key != self.signing_key.hex():
-            raise VerificationError("entry 1: the genesis entry names another signing key than the export")
+        history = self.history
+        if not history.keys or history.keys[-1][1].signing != self.signing_key.hex():
+            at = history.keys[-1][0] if history.keys else 1
+            kind = "genesis" if at == 1 else "last rotation"
+            raise VerificationError(f"entry {at}: the {kind} entry names another signing key than the export")
+        self.open_headers({history.site: history.signing_keys()})
         # What is in no batch yet is under the checkpoint's signature.
-        self.check_headers(self.history)
+        self.check_headers(history)
         self.reached = self.check_receipts({self.history.site: self.history})
         self.party = self.check_checkpoint(checkpoint, self.history.sequence, self.history.head)
 
@@ -254,10 +275,7 @@ class _CentreExport(_Export):
         self.histories: dict[str, SiteHistory] = {}
         self.entries: list[CentralEntry] = []
         self.sequence, self.head, self.party = 0, ZERO, ""
-        self.keys: dict[str, bytes] = {}
-
-    def sites(self) -> Keys:
-        return Keys(self.keys)
+        self.taken_in = TakenIn()
 
     def take(self, line: Line) -> None:
         if line.kind == "central":
@@ -266,6 +284,8 @@ class _CentreExport(_Export):
             raise FormatError(f"line {line.place} of the export is of an unknown kind")
         elif line.text("kind") == "enrolment":
             self._enrol(line)
+        elif line.text("kind") == "rotation":
+            self.taken_in.add(line)
         else:
             self.take_document(line)
 
@@ -280,7 +300,6 @@ class _CentreExport(_Export):
             genesis = parse(Enrolment, open_introduction(line.body(), ENROLMENT, _introduced)).genesis
         except VerificationError as error:
             raise VerificationError(f"line {line.place} of the export (enrolment): {error}") from error
-        self.keys[genesis.site] = bytes.fromhex(genesis.signing_key)
         self.histories[genesis.site] = SiteHistory(genesis.site, genesis.ledger_id, self.campaigns, strict=False)
 
     def _central(self, sequence: int, body: bytes, head: str) -> None:
@@ -310,7 +329,9 @@ class _CentreExport(_Export):
                 )
             if not known:
                 raise ChainError(f"central entry {sequence} names a campaign or a history that is not in the export")
+        self.open_headers(self.taken_in.follow(self.entries, self.histories))
         for history in self.histories.values():
+            self.taken_in.check(history, self.headers.get(history.site, []))
             signed = self.check_headers(history)
             if signed != history.sequence:
                 raise ChainError(f"site {history.site}, entry {signed + 1}: no header that the site signed covers it")

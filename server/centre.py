@@ -41,7 +41,7 @@ from ldp_client.wire.exchange import (
 )
 from server import intake
 from server.config import CentreKeys, ServerConfig, read_config, read_keys
-from server.store import batches, campaigns, central, incidents, sites
+from server.store import batches, campaigns, central, incidents, keys, sites
 from server.store.database import Database, open_database
 from server.store.sites import Site, SiteKeyring
 
@@ -156,7 +156,8 @@ class Centre:
         The list ends before one that did not verify: the same bytes never will, and what follows would be out of order.
         """
         with self.database.snapshot() as connection:
-            names = [name for name, _ in batches.outstanding(connection, sites.find(connection, site))]
+            known = sites.find(connection, site)
+            names = [] if known.revoked else [name for name, _ in batches.outstanding(connection, known)]
         return list(takewhile(lambda name: (site, name) not in self._hopeless, names))
 
     def submit(self, site: str, sealed: bytes) -> None:
@@ -169,13 +170,13 @@ class Centre:
                 self._hopeless.add((site, sealed_digest(sealed)))
 
     def finished(self) -> bool:
-        """Whether no site that is enrolled and not suspended has anything left to send or to hear."""
+        """Whether no site has anything left to send or to hear, but those suspended or with a revoked key."""
         with self.database.snapshot() as connection:
             asked = set(campaigns.open_ones(connection))
             return all(
                 _settled(known, sites.last_state(connection, known), asked)
                 for known in sites.every(connection)
-                if not known.suspended
+                if not (known.suspended or known.revoked)
             )
 
     def _witness(self, known: Site, state: SiteState | None) -> list[Document]:
@@ -310,6 +311,26 @@ def replace_node(centre: Centre, envelope: bytes) -> Site:
     """
     with centre.database.transaction() as connection:
         return sites.replace_node(connection, envelope)
+
+
+def rotate_key(centre: Centre, body: bytes) -> Site:
+    """Believe a site's new signing key, and its old one no more.
+
+    Raises:
+        VerificationError, ConfigurationError: as `keys.take_in`; nothing was changed.
+    """
+    with centre.database.transaction() as connection:
+        return keys.take_in(connection, body)
+
+
+def revoke_key(centre: Centre, site: str) -> Site:
+    """Believe nothing any more that a site's signing key has signed.
+
+    Raises:
+        ConfigurationError: no such site.
+    """
+    with centre.database.transaction() as connection:
+        return keys.revoke(connection, site)
 
 
 def publish(centre: Centre, campaign: Asked) -> str:

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sqlalchemy.exc import OperationalError
+
 from ldp_client.errors import ExchangeError, WaitingError
+from ldp_client.processes import Running
 from ldp_client.wire.document import file_name
 from server.centre import Centre
 from server.certificates import TLS_FOLDER, CertificateFiles, create_authority, issue_server_certificate
@@ -28,6 +31,7 @@ from server.superlink import (
     start_run,
     stop_run,
     superlink_running,
+    unfinished_runs,
 )
 
 log = logging.getLogger(__name__)
@@ -42,24 +46,44 @@ class Service:
     config_path: Path
     centre: Centre
     superlink: SuperLinkConfig
+    parts: dict[str, Running] = field(default_factory=dict)
+    """What this service started, by name: without one of them it is no service."""
     _run: int | None = None
     _registered: set[str] = field(default_factory=set)
 
     def run(self, stop: threading.Event) -> None:
-        """Work until told to stop. A gathering that ended is started again: it goes on where it was."""
+        """Work until told to stop. A gathering that ended is started again: it goes on where it was.
+
+        Raises:
+            ExchangeError: the SuperLink or the edge has ended, or the SuperLink does not answer. Whoever supervises
+                this program starts it again, and all of it begins anew.
+        """
         waited = STATUS_SECONDS
         try:
             while not stop.is_set():
-                self.register_nodes()
-                if waited >= STATUS_SECONDS:
-                    self._keep_gathering()
-                    waited = 0.0
+                self._check_parts()
+                try:
+                    self.register_nodes()
+                    if waited >= STATUS_SECONDS:
+                        self._keep_gathering()
+                        waited = 0.0
+                except OperationalError as error:
+                    # A database that restarts is no reason to let go of the hospitals' connections.
+                    log.warning("the database does not answer (%s); it is asked again", type(error.orig).__name__)
                 stop.wait(LOOK_SECONDS)
                 waited += LOOK_SECONDS
         finally:
             if self._run is not None:
                 with contextlib.suppress(ExchangeError):
                     stop_run(self.superlink, self._run)
+
+    def _check_parts(self) -> None:
+        for name, process in self.parts.items():
+            if not process.alive():
+                raise ExchangeError(
+                    f"the {name} ended by itself with status {process.wait()}; its log is {process.program.log}. "
+                    "Start the centre again: everything goes on where it was"
+                )
 
     def register_nodes(self) -> None:
         """Let the node of every enrolled site connect. The SuperLink remembers them; so does a file per site here."""
@@ -80,7 +104,12 @@ class Service:
             log.info("the node of %s may connect", site.site)
 
     def _keep_gathering(self) -> None:
-        if self._run is not None:
+        if self._run is None:
+            # A centre that was killed leaves its gathering behind, and the SuperLink would take it up beside the new.
+            for run in unfinished_runs(self.superlink):
+                with contextlib.suppress(ExchangeError):
+                    stop_run(self.superlink, run)
+        else:
             status = run_status(self.superlink, self._run)
             if not status.startswith("finished"):
                 return
@@ -135,8 +164,8 @@ def serving(config_path: Path, centre: Centre) -> Iterator[Service]:
             ("superlink_port", "127.0.0.1", superlink.port),
         ):
             _check_free(key, host, port)
-        with superlink_running(superlink), edge_running(edge, superlink.folder):
-            yield Service(config_path, centre, superlink)
+        with superlink_running(superlink) as one, edge_running(edge, superlink.folder) as other:
+            yield Service(config_path, centre, superlink, {"SuperLink": one, "edge": other})
 
 
 @contextlib.contextmanager

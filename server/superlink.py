@@ -129,6 +129,13 @@ def run_status(config: SuperLinkConfig, run_id: int) -> str:
     return str(runs[0].get("status"))
 
 
+def unfinished_runs(config: SuperLinkConfig) -> list[int]:
+    """Runs that the SuperLink would still go on with: after a hard stop, those of an earlier life."""
+    found = _flwr(config, "list", _CONNECTION, "--format", "json").get("runs")
+    runs = [run for run in found if isinstance(run, dict)] if isinstance(found, list) else []
+    return [int(str(run["run-id"])) for run in runs if not str(run.get("status")).startswith("finished")]
+
+
 def _flwr(config: SuperLinkConfig, *arguments: str) -> dict[str, object]:
     """Run a `flwr` command and read its JSON.
 

@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "ldp_client.desk",
         "ldp_client.officer",
+        "ldp_client.rotation",
         "ldp_client.export",
         "ldp_client.preview",
         "ldp_client.courier",
@@ -67,6 +68,7 @@ WITHOUT_TORCH = (
     "export",
     "plan",
     "officer",
+    "rotation",
     "site",
     "submission",
     "desk",

@@ -26,6 +26,7 @@ from ldp_client.wire.chain import (
     Abandon,
     ApprovalEntry,
     Charge,
+    KeyRotation,
     LedgerEntry,
     PolicyEntry,
     Query,
@@ -45,6 +46,7 @@ from ldp_client.wire.envelope import (
 )
 from ldp_client.wire.exchange import Batch, BatchHeader, Payload, SiteState
 from ldp_client.wire.record import record_digest, unpack
+from ldp_client.wire.rotation import Rotation
 from ldp_client.wire.signing import unseal
 from tests.client.conftest import new_world as new_world
 from tests.client.evaluations import RULE, make_evaluation
@@ -62,9 +64,10 @@ from tests.client.world import (
 TABLE = Path(__file__).parent.parent / "docs" / "threat_model.md"
 # Bytes that hold another document of the table, or the record or answer itself.
 NESTED: dict[tuple[type[Wire], str], tuple[type[Wire], ...]] = {
-    (Batch, "entries"): (PolicyEntry, ApprovalEntry, Charge, Query, Seal, Abandon),
+    (Batch, "entries"): (PolicyEntry, ApprovalEntry, Charge, Query, Seal, Abandon, KeyRotation),
     (PolicyEntry, "envelope"): (Policy,),
     (ApprovalEntry, "envelope"): (Approval,),
+    **{(KeyRotation, f"by_{whose}"): (Rotation,) for whose in ("officer", "new", "old")},
     (Payload, "record"): (),
 }
 

@@ -62,13 +62,17 @@ class Network:
             site.close()
 
 
-def build(folder: Path, country: Country, encoder: Encoder) -> Network:
-    """Found the centre and its three sites, enrol them, publish the campaign, sign the policies."""
+def build(folder: Path, country: Country, encoder: Encoder, database_url: str | None = None) -> Network:
+    """Found the centre and its three sites, enrol them, publish the campaign, sign the policies.
+
+    The centre keeps its ledger in a SQLite file, or in the empty database behind `database_url`.
+    """
     path = create_centre(
         folder / "centre",
         "Thoracic Network",
         ["127.0.0.1"],
         ExchangeSection(port=free_port(), superlink_port=free_port()),
+        database_url,
     )
     centre = open_centre(path)
     release = joint_laplace(

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from ldp_client.cli.console import HERE, State, say
+from ldp_client.cli.console import HERE, Format, Output, State, say, show
+from ldp_client.cli.typed_key import public_key
 from ldp_client.errors import ConfigurationError, FormatError
 from ldp_client.permissions import faults, find_accounts, find_places, set_permissions
+from ldp_client.rotation import rotate_key
 from ldp_client.site import create_site, enrolment, open_site
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.exchange import CentreCard
-from ldp_client.wire.signing import fingerprint
+from ldp_client.wire.signing import SigningKey, fingerprint, read_secret
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -27,7 +29,7 @@ def init(
 ) -> None:
     """Make keys, an empty ledger, a spool and an agent.toml to edit."""
     state.mkdir(parents=True, exist_ok=True)
-    made = create_site(state, site, name, tuple(_public_key(key) for key in officer_key))
+    made = create_site(state, site, name, tuple(public_key(key) for key in officer_key))
     made.create_spool()
     made.close()
     say(
@@ -91,6 +93,56 @@ def enrol(
         site.close()
 
 
+@app.command("rotate-key")
+def rotate_site_key(
+    officer_key: Annotated[Path, typer.Option(help="The officer's private key.")],
+    out: Annotated[Path, typer.Option(help="A new file, for the centre.")],
+    lost: Annotated[
+        bool, typer.Option("--lost", help="The old key is gone or stolen: the officer signs without it.")
+    ] = False,
+    state: State = HERE,
+) -> None:
+    """Give the site a new signing key. Stop the agent first; nothing leaves until the centre has entered the file."""
+    if out.exists():
+        raise ConfigurationError(f"{out} exists already and is not overwritten; name another file with --out")
+    document, new = rotate_key(state, SigningKey(read_secret(officer_key)), lost=lost)
+    out.write_bytes(document)
+    say(
+        [
+            f"the site signs with a new key, fingerprint {fingerprint(new)}; the old one is deleted",
+            f"hand {out} to the centre and read the fingerprint out; it enters it with `ldp-server site rotate-key`",
+        ]
+    )
+
+
+@app.command()
+def rotation(out: Annotated[Path, typer.Option(help="A new file, for the centre.")], state: State = HERE) -> None:
+    """Write once more what the centre is handed about the site's present key."""
+    site = open_site(state)
+    try:
+        document = site.ledger.rotation()
+    finally:
+        site.close()
+    if document is None:
+        raise ConfigurationError("the site still signs with its first key, which the enrolment has named")
+    if out.exists():
+        raise ConfigurationError(f"{out} exists already and is not overwritten; name another file with --out")
+    out.write_bytes(document)
+    say(f"wrote {out}; site key fingerprint {fingerprint(site.signer.public_key)}")
+
+
+@app.command()
+def keys(state: State = HERE, output: Output = Format.TABLE) -> None:
+    """The public keys in force: the site's, and its officers'."""
+    site = open_site(state)
+    try:
+        in_force = site.ledger.keys()
+    finally:
+        site.close()
+    named = [("site", in_force.signing), *(("officer", key) for key in in_force.officers)]
+    show([{"whose": who, "key": key, "fingerprint": fingerprint(bytes.fromhex(key))} for who, key in named], output)
+
+
 @app.command()
 def permissions(
     node_folder: Annotated[Path, typer.Option(help="The Flower node's folder, as given to `ldp-client node key`.")],
@@ -110,13 +162,3 @@ def permissions(
         way_out = "run the command as root without --check" if check else "see docs/install.md, Permissions"
         raise ConfigurationError("; ".join(found) + f". Way out: {way_out}")
     say(f"agent {agent_user}, courier {courier_user} and node {node_user} can touch what they need and nothing else")
-
-
-def _public_key(text: str) -> bytes:
-    try:
-        key = bytes.fromhex(text)
-    except ValueError:
-        key = b""
-    if len(key) != 32:
-        raise ConfigurationError("an officer's public key is 64 hex digits, as `ldp-client officer key` prints it")
-    return key

@@ -34,9 +34,9 @@ class StandingApproval:
 class Agreements(Correspondence):
     """The part of a site's ledger that holds policies and approvals."""
 
-    def _officers(self) -> Keys:
-        keys = {f"officer {index}": bytes.fromhex(key) for index, key in enumerate(self.genesis.officer_keys, 1)}
-        return Keys(keys, "an officer of this site; use the key whose public half `ldp-client site init` was given")
+    def _officers(self, before: int | None = None) -> Keys:
+        """The officers whose keys hold now, or held for an entry."""
+        return self.keys(before).officer_ring
 
     def policy(self) -> tuple[int, Policy] | None:
         """The policy in force and its entry."""
@@ -46,7 +46,7 @@ class Agreements(Correspondence):
         entry = parse_entry(row[1])
         if not isinstance(entry, PolicyEntry):
             raise ChainError(f"entry {row[0]} is not the policy that its row says; verify the ledger")
-        return row[0], parse(Policy, open_envelope(entry.envelope, POLICY, self._officers())[1])
+        return row[0], parse(Policy, open_envelope(entry.envelope, POLICY, self._officers(row[0]))[1])
 
     def file_policy(self, envelope: bytes) -> Policy:
         """Take a signed policy into force.
@@ -124,7 +124,7 @@ class Agreements(Correspondence):
             entry = parse_entry(body)
             if not isinstance(entry, ApprovalEntry):
                 raise ChainError(f"entry {sequence} is not the approval that its row says; verify the ledger")
-            yield sequence, parse(Approval, open_envelope(entry.envelope, APPROVAL, self._officers())[1])
+            yield sequence, parse(Approval, open_envelope(entry.envelope, APPROVAL, self._officers(sequence))[1])
 
     def standing_approval(self, campaign: Asked, today: str) -> StandingApproval:
         """The approval that a charge cites.

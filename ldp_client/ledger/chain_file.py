@@ -51,6 +51,15 @@ def locked(lock: IO[bytes]) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_UN)
 
 
+def _unwritable(error: sqlite3.OperationalError | OSError) -> ConfigurationError:
+    """What the disk refused, in words: nothing was written, and what is there already is whole."""
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return ConfigurationError(
+        f"the ledger cannot be written ({reason}), so nothing is charged or released; "
+        "make room on its disk, or mount it writable. What it holds is whole"
+    )
+
+
 def _is_blank(connection: sqlite3.Connection) -> bool:
     """Whether nothing was ever committed to this file."""
     return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
@@ -107,6 +116,8 @@ class ChainFile:
             raise ConfigurationError(f"there is no ledger at {path}; create the site with `ldp-client site init`")
         try:
             connection, lock = cls._connect(path)
+        except sqlite3.OperationalError as error:
+            raise _unwritable(error) from error
         except sqlite3.DatabaseError as error:
             raise ConfigurationError(f"{path} is not a ledger; restore it from its backup") from error
         except PermissionError as error:
@@ -114,6 +125,8 @@ class ChainFile:
                 f"the ledger {path} belongs to another user of this machine; run this as its owner, "
                 "or give it back with `ldp-client site permissions`"
             ) from error
+        except OSError as error:
+            raise _unwritable(error) from error
         try:
             with locked(lock):
                 if _is_blank(connection):
@@ -123,6 +136,10 @@ class ChainFile:
                     )
                 migrate(connection)
             return cls(connection, lock)
+        except sqlite3.OperationalError as error:
+            connection.close()
+            lock.close()
+            raise _unwritable(error) from error
         except BaseException:
             connection.close()
             lock.close()
@@ -159,16 +176,22 @@ class ChainFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, durable when it returns; rollback never hides the first error."""
+        """All or nothing, durable when it returns; rollback never hides the first error.
+
+        Raises:
+            ConfigurationError: the disk is full or cannot be written; nothing was.
+        """
         with locked(self._lock):
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 # A full disk makes SQLite roll back by itself: doing it twice would hide that error.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError):
+                    raise _unwritable(error) from error
                 raise
 
     def _one(self, query: str, *parameters: object) -> tuple[bytes, ...]:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from ldp_client.errors import ChainError, WaitingError
-from ldp_client.ledger.chain_file import ChainFile, Head
+from ldp_client.ledger.chain_file import Head
+from ldp_client.ledger.rotations import Rotations
 
 
-class Correspondence(ChainFile):
+class Correspondence(Rotations):
     """The part of a site's ledger that deals with the centre."""
 
     def batched(self) -> Head:
-        """The last entry that is in a batch already; the genesis entry travels in the enrolment."""
-        row = self._connection.execute("SELECT coalesce(max(last), 1) FROM batches").fetchone()
+        """The last entry that is in a batch signed with the key in force, or that the centre had when it took that key
+        in; the genesis entry travels in the enrolment.
+
+        Raises:
+            WaitingError: the centre has not said yet what it has, so no batch can begin there.
+        """
+        signer = self.signer()
+        begun = self.resumed_at(signer)
+        if begun is None:
+            raise WaitingError(
+                "the key was replaced, and the centre has not witnessed this ledger under the new one; it is asked as "
+                "soon as the centre's administrator has entered the rotation with `ldp-server site rotate-key`"
+            )
+        query = "SELECT coalesce(max(last), ?) FROM batches WHERE signer = ?"
+        row = self._connection.execute(query, (begun, signer)).fetchone()
         head = self.head_at(row[0])
         if head is None:
             raise ChainError("a batch was made of entries that are gone; restore the ledger from its backup")
@@ -26,12 +40,20 @@ class Correspondence(ChainFile):
         with self._transaction() as connection:
             if first != self.batched().sequence + 1:
                 raise WaitingError("another process has made this batch already; let one agent run at a time")
-            connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", (first, last, header, envelope, sealed))
+            row = (first, last, header, envelope, sealed, self.signer())
+            connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def unacknowledged(self, acknowledged: int) -> list[tuple[str, bytes]]:
-        """(header id, signed header) of the batches after an entry, in order."""
-        query = "SELECT header, envelope FROM batches WHERE first > ? ORDER BY first"
-        return list(self._connection.execute(query, (acknowledged,)))
+        """(header id, signed header) of the batches after an entry, in order, as far as their key is in force."""
+        query = "SELECT header, envelope FROM batches WHERE first > ? AND signer = ? ORDER BY first"
+        return list(self._connection.execute(query, (acknowledged, self.signer())))
+
+    def headers(self) -> list[bytes]:
+        """The signed headers, in the order of the chain: those with a receipt, and what may still be sent."""
+        query = """SELECT b.envelope FROM batches b
+                   WHERE b.signer = ? OR EXISTS (SELECT 1 FROM documents WHERE kind = 'receipt' AND digest = b.header)
+                   ORDER BY b.first, b.signer"""
+        return [bytes(row[0]) for row in self._connection.execute(query, (self.signer(),))]
 
     def sealed_batch(self, header: str) -> bytes | None:
         """The sealed bytes behind a header."""

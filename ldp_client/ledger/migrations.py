@@ -10,7 +10,7 @@ from importlib import resources
 
 from ldp_client.errors import ConfigurationError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 # The columns that a version's rows have, in the order in which the present tables take them. Tables that a version did
 # not have yet begin empty.
 _FIRST = {
@@ -23,8 +23,16 @@ _FIRST = {
     "decisions": "id, campaign, code",
 }
 _MERGES = {"merges": "id, kept, joined"}
-# Version 2 has narrower indexes over the same columns; version 3 adds the table of merges, version 4 evaluations.
-_COLUMNS = {1: _FIRST, 2: _FIRST, 3: _FIRST | _MERGES}
+_EVALUATIONS = {
+    "queries": "query, campaign, salt, micro_epsilon",
+    "query_units": "query, unit",
+    "answers": "query, sequence, payload, day",
+}
+# Rows keep the order in which they were written; this table has no such order.
+_ORDER = {"query_units": "query, unit"}
+# Version 2 has narrower indexes over the same columns; version 3 adds the table of merges, version 4 evaluations, and
+# version 5 the key that signed a batch, which was the first one until then.
+_COLUMNS = {1: _FIRST, 2: _FIRST, 3: _FIRST | _MERGES, 4: _FIRST | _MERGES | _EVALUATIONS}
 
 
 def schema() -> str:
@@ -68,7 +76,7 @@ def _copy(connection: sqlite3.Connection, columns: dict[str, str]) -> None:
     script.append(schema().rstrip().rstrip(";"))
     # Every name here is a constant of this file.
     script += [
-        f"INSERT INTO {table} ({listed}) SELECT {listed} FROM old_{table} ORDER BY rowid"  # noqa: S608
+        f"INSERT INTO {table} ({listed}) SELECT {listed} FROM old_{table} ORDER BY {_ORDER.get(table, 'rowid')}"  # noqa: S608
         for table, listed in columns.items()
     ]
     script += [f"DROP TABLE old_{table}" for table in columns]

@@ -1,8 +1,9 @@
--- The site ledger, version 4. Everything is insert-only; state is a view. ledger/migrations.py brings older ones here.
+-- The site ledger, version 5. Everything is insert-only; state is a view. ledger/migrations.py brings older ones here.
 
 CREATE TABLE entries (                     -- the chain: what is proved to others
     sequence INTEGER PRIMARY KEY CHECK (sequence >= 1),
-    kind     TEXT NOT NULL CHECK (kind IN ('genesis', 'policy', 'approval', 'charge', 'seal', 'abandon', 'query')),
+    kind     TEXT NOT NULL CHECK (kind IN ('genesis', 'policy', 'approval', 'charge', 'seal', 'abandon', 'query',
+                                              'key_rotation')),
     body     BLOB NOT NULL CHECK (length(body) <= 65536),
     head     TEXT NOT NULL CHECK (length(head) = 64),
     -- An entry follows the one before it, or is the first: so the numbers have no gap, and none is taken twice.
@@ -11,6 +12,9 @@ CREATE TABLE entries (                     -- the chain: what is proved to other
 
 -- Policies and approvals are few among many; every charge asks for the last of them.
 CREATE INDEX entries_agreed ON entries (kind, sequence) WHERE kind IN ('policy', 'approval');
+
+-- The few entries that say which keys hold: every signature that is made or read asks for them.
+CREATE INDEX entries_rotated ON entries (sequence) WHERE kind = 'key_rotation';
 
 CREATE TABLE openings (                    -- what a charge's commitment hides; never leaves the site
     charge        INTEGER PRIMARY KEY REFERENCES entries (sequence),
@@ -57,11 +61,16 @@ CREATE TABLE answers (                     -- one seal or one abandon settles a 
 ) STRICT;
 
 CREATE TABLE batches (                     -- what was made ready to send; asking again resends these bytes
-    first  INTEGER PRIMARY KEY REFERENCES entries (sequence),
-    last   INTEGER NOT NULL UNIQUE REFERENCES entries (sequence),
+    first  INTEGER NOT NULL REFERENCES entries (sequence),
+    last   INTEGER NOT NULL REFERENCES entries (sequence),
     header TEXT NOT NULL UNIQUE,
     envelope BLOB NOT NULL,
-    sealed BLOB NOT NULL
+    sealed BLOB NOT NULL,
+    -- The entry that brought the key which signed it: 1, or a rotation. After a rotation, entries that the centre does
+    -- not have yet are made into batches anew.
+    signer INTEGER NOT NULL DEFAULT 1 REFERENCES entries (sequence),
+    PRIMARY KEY (signer, first),
+    UNIQUE (signer, last)
 ) STRICT;
 
 CREATE TABLE documents (                   -- what the centre signed and this site filed
@@ -110,4 +119,4 @@ CREATE TRIGGER decisions_no_delete BEFORE DELETE ON decisions BEGIN SELECT raise
 CREATE TRIGGER merges_no_update BEFORE UPDATE ON merges BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER merges_no_delete BEFORE DELETE ON merges BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 
-PRAGMA user_version = 4;
+PRAGMA user_version = 5;

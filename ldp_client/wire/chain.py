@@ -102,7 +102,19 @@ class Abandon(Wire):
     charge: Position
 
 
-LedgerEntry = Genesis | PolicyEntry | ApprovalEntry | Charge | Seal | Abandon | Query
+class KeyRotation(Wire):
+    """A key of the site or of an officer is replaced (`wire.rotation`): the same bytes in three envelopes.
+
+    `by_old` is null where the old key is lost.
+    """
+
+    kind: Literal["key_rotation"] = "key_rotation"
+    by_officer: bytes
+    by_new: bytes
+    by_old: bytes | None
+
+
+LedgerEntry = Genesis | PolicyEntry | ApprovalEntry | Charge | Seal | Abandon | Query | KeyRotation
 
 
 class _AnyEntry(Wire):
@@ -189,7 +201,7 @@ class SealTerms(NamedTuple):
 _SEAL_OR_CHARGE = re.compile(_SEAL.pattern + rb"|" + _CHARGE.pattern)
 
 
-Said = ChargeTerms | SealTerms | Genesis | PolicyEntry | ApprovalEntry | Abandon | Query
+Said = ChargeTerms | SealTerms | Genesis | PolicyEntry | ApprovalEntry | Abandon | Query | KeyRotation
 
 
 def read_entry(body: bytes) -> Said:

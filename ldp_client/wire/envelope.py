@@ -6,7 +6,7 @@ true or false: an answer can be forgotten, an exception cannot.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,7 @@ WITNESS = "ldp-glow/witness/v1"
 GRANT = "ldp-glow/grant/v1"
 RECEIPT = "ldp-glow/receipt/v1"
 CHECKPOINT = "ldp-glow/checkpoint/v1"
+ROTATION = "ldp-glow/rotation/v1"
 EVALUATION = "ldp-glow/evaluation/v1"
 CLASSIFIER = "ldp-glow/classifier/v1"
 
@@ -50,6 +51,24 @@ class OneKey:
         if key != key_id(self.public_key):
             raise EnvelopeError(f"expected a document signed by {self.name}; found another signer")
         return self.name, self.public_key
+
+
+@dataclass(frozen=True)
+class Signers:
+    """The keyring of sites that may have had several keys each, to read what each key has signed in its time."""
+
+    known: dict[bytes, tuple[str, bytes]]
+    """Key id -> whose, and the public key."""
+
+    @classmethod
+    def of(cls, keys: Iterable[tuple[str, bytes]]) -> Signers:
+        """From (site, public key)."""
+        return cls({key_id(key): (site, key) for site, key in keys})
+
+    def owner(self, key: bytes) -> tuple[str, bytes]:
+        if key not in self.known:
+            raise EnvelopeError("the signer is not known here; enrol it first, or compare its key's fingerprint")
+        return self.known[key]
 
 
 @dataclass(frozen=True)
@@ -114,6 +133,11 @@ def signer_of(envelope: bytes) -> bytes:
     return envelope[len(_MAGIC) : len(_MAGIC) + _KEY]
 
 
+def payload_of(envelope: bytes, payload_type: str) -> bytes:
+    """The bytes that an envelope of this type holds, of which nothing is checked: they tell whose key to ask for."""
+    return envelope[len(_MAGIC) + _KEY + _SIGNATURE + 1 + len(payload_type.encode()) :]
+
+
 def open_introduction(envelope: bytes, payload_type: str, signer_in: Callable[[bytes], tuple[str, bytes]]) -> bytes:
     """The bytes of a document that names its own signer: it proves that whoever holds that key wrote it, no more.
 
@@ -122,5 +146,5 @@ def open_introduction(envelope: bytes, payload_type: str, signer_in: Callable[[b
     Raises:
         FormatError, EnvelopeError: as `open_envelope`, or as `signer_in`.
     """
-    name, public_key = signer_in(envelope[len(_MAGIC) + _KEY + _SIGNATURE + 1 + len(payload_type.encode()) :])
+    name, public_key = signer_in(payload_of(envelope, payload_type))
     return open_envelope(envelope, payload_type, OneKey(name, public_key))[1]

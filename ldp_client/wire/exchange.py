@@ -204,11 +204,14 @@ class CentralEntry(Wire):
 
     kind "enrolment": `site` joined, its genesis head in `head`. kind "campaign": `reference` is the campaign published.
     kind "batch": entries first..sequence of `site` were committed up to `head`; `reference` is the batch digest.
+    kind "rotation": after entry `sequence` of `site`, whose head is `head`, only its new key is believed; `reference`
+    is SHA-256 of the KeyRotation entry. kind "revocation": from there on its key is believed no more; `reference` is
+    the key's id.
     """
 
     most_commas: ClassVar[int] = MOST_COMMAS_OF_A_BATCH
     schema_version: Literal[1] = 1
-    kind: Literal["enrolment", "campaign", "batch"]
+    kind: Literal["enrolment", "campaign", "batch", "rotation", "revocation"]
     site: SiteId | None = None
     ledger_id: Digest | None = None
     first: Count = 0

@@ -13,6 +13,7 @@ from ldp_client.wire.chain import (
     Abandon,
     Charge,
     Genesis,
+    KeyRotation,
     LedgerEntry,
     PolicyEntry,
     Query,
@@ -24,6 +25,7 @@ from ldp_client.wire.chain import (
 )
 from ldp_client.wire.envelope import APPROVAL, POLICY, Keys, open_envelope
 from ldp_client.wire.evaluation import Asked, Evaluation, check_policy
+from ldp_client.wire.rotation import KeysInForce, open_rotation
 
 
 @dataclass
@@ -43,6 +45,8 @@ class SiteHistory:
     sequence: int = 0
     head: str = ZERO
     genesis: Genesis | None = None
+    # (entry, keys in force after it): the genesis, and every rotation that held.
+    keys: list[tuple[int, KeysInForce]] = field(default_factory=list)
     policy: Policy | None = None
     approvals: dict[int, tuple[str, str]] = field(default_factory=dict)
     open: dict[int, str] = field(default_factory=dict)
@@ -111,18 +115,33 @@ class SiteHistory:
             if (entry.site, entry.ledger_id) != (self.site, self.ledger_id):
                 raise ChainError("the genesis entry is of another site or ledger")
             self.genesis = entry
+            self.keys.append((sequence, KeysInForce.of(entry)))
         elif isinstance(entry, PolicyEntry):
             policy = parse(Policy, open_envelope(entry.envelope, POLICY, self._officers())[1])
             if policy.site != self.site or (self.policy and policy.serial <= self.policy.serial):
                 raise VerificationError("the policy is of another site or not newer than the one in force")
             self.policy = policy
             self._right.clear()
+        elif isinstance(entry, KeyRotation):
+            self._rotate(sequence, entry)
         else:
             self._approve(sequence, parse(Approval, open_envelope(entry.envelope, APPROVAL, self._officers())[1]))
 
     def _officers(self) -> Keys:
-        keys = self.genesis.officer_keys if self.genesis else ()
-        return Keys({f"officer {index}": bytes.fromhex(key) for index, key in enumerate(keys, 1)})
+        return self.keys[-1][1].officer_ring if self.keys else Keys({})
+
+    def keys_at(self, sequence: int) -> KeysInForce:
+        """The keys in force after an entry; those of the genesis for the place before it."""
+        return next((keys for at, keys in reversed(self.keys) if at <= sequence), self.keys[0][1])
+
+    def signing_keys(self) -> list[bytes]:
+        """Every key that signed for the site, the first one first."""
+        signing = dict.fromkeys(keys.signing for _, keys in self.keys)
+        return [bytes.fromhex(key) for key in signing]
+
+    def _rotate(self, sequence: int, entry: KeyRotation) -> None:
+        keys = self.keys[-1][1]
+        self.keys.append((sequence, keys.after(open_rotation(entry, keys, self.site, self.ledger_id, sequence))))
 
     def _approve(self, sequence: int, approval: Approval) -> None:
         if (approval.site, approval.ledger_id) != (self.site, self.ledger_id):

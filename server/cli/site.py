@@ -11,7 +11,7 @@ from ldp_client.cli.console import Format, Output, say, show
 from ldp_client.errors import ConfigurationError
 from ldp_client.wire.signing import fingerprint
 from server.centre import enrol as enrol_site
-from server.centre import replace_node, resume_site, suspend_site
+from server.centre import replace_node, resume_site, revoke_key, rotate_key, suspend_site
 from server.cli.opened import HERE, State, opened
 from server.store import sites
 
@@ -40,6 +40,7 @@ def list_sites(state: State = HERE, output: Output = Format.TABLE) -> None:
                     "name": site.name,
                     "entries": site.sequence,
                     "suspended": "yes" if site.suspended else "no",
+                    "key": "revoked" if site.revoked else "in force",
                     "fingerprint": fingerprint(site.signing_key),
                 }
                 for site in sites.every(connection)
@@ -75,8 +76,32 @@ def replace_site_node(
         say(f"{site.site} has another node now; `serve` lets it connect")
 
 
+@app.command("rotate-key")
+def rotate_site_key(
+    file: Annotated[Path, typer.Argument(help="What `ldp-client site rotate-key` wrote, from the site.")],
+    state: State = HERE,
+) -> None:
+    """Believe a site's new signing key, which an officer of the site has signed, and its old one no more."""
+    with opened(state) as centre:
+        site = rotate_key(centre, _read(file))
+        say(
+            [
+                f"{site.site} signs with another key now, fingerprint {fingerprint(site.signing_key)}",
+                "compare it by telephone; if it is not the site's, `ldp-server site suspend` and tell the officer",
+            ]
+        )
+
+
+@app.command("revoke-key")
+def revoke_site_key(site: Annotated[str, typer.Argument(help="The site's id.")], state: State = HERE) -> None:
+    """Believe nothing any more that a site's signing key signs, until the site hands over its rotation to another."""
+    with opened(state) as centre:
+        known = revoke_key(centre, site)
+        say(f"the key {fingerprint(known.signing_key)} of {known.site} is revoked; what was committed before stays")
+
+
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read ({error.strerror}); ask the site for its enrolment") from error
+        raise ConfigurationError(f"{file} cannot be read ({error.strerror}); ask the site for it again") from error

@@ -74,7 +74,8 @@ def open_database(url: str) -> Database:
     """
     try:
         parsed = make_url(url)
-        engine = create_engine(parsed)
+        # Tried before each use: a connection that PostgreSQL's restart has cut is replaced, not handed out.
+        engine = create_engine(parsed, pool_pre_ping=True)
     except (ArgumentError, ImportError):
         # Not chained: the cause quotes the URL, and a URL holds a password.
         raise ConfigurationError(

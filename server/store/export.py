@@ -16,7 +16,7 @@ from ldp_client.wire.envelope import CHECKPOINT, close_envelope
 from ldp_client.wire.exchange import Checkpoint
 from ldp_client.wire.export_lines import written
 from ldp_client.wire.signing import Signer, sync_folder
-from server.store import central, tables
+from server.store import central, keys, tables
 
 
 def write_export(connection: Connection, signer: Signer, path: Path) -> int:
@@ -57,6 +57,8 @@ def _lines(connection: Connection, signer: Signer) -> Iterator[dict[str, Any]]:
         yield _document(row.kind, row.envelope)
     for body in connection.execute(select(sites.enrolment).order_by(sites.site)).scalars():
         yield _document("enrolment", body)
+    for body in keys.bodies(connection):
+        yield _document("rotation", body)
     for row in _streamed(connection, select(tables.central).order_by(tables.central.c.sequence)):
         yield {"type": "central", "sequence": row.sequence, "body": row.body, "head": row.head}
     entries = tables.entries.c

@@ -15,11 +15,12 @@ from ldp_client.errors import LdpError, PolicyRefusedError
 from ldp_client.privacy.loss import MAX_MICRO_EPSILON
 from ldp_client.wire.campaign import Approval, Campaign, Policy, policy_id
 from ldp_client.wire.canonical import canonical_bytes, parse
-from ldp_client.wire.chain import Abandon, ApprovalEntry, ChargeTerms, PolicyEntry, Query, Said, SealTerms
+from ldp_client.wire.chain import Abandon, ApprovalEntry, ChargeTerms, KeyRotation, PolicyEntry, Query, Said, SealTerms
 from ldp_client.wire.envelope import APPROVAL, POLICY, OneKey, open_envelope
 from ldp_client.wire.evaluation import Asked
 from ldp_client.wire.exchange import Refusal
-from server.store import campaigns, rows, tables
+from ldp_client.wire.rotation import KeysInForce, open_rotation
+from server.store import campaigns, keys, rows, tables
 from server.store.records import Record
 from server.store.sites import Site
 
@@ -70,6 +71,7 @@ class Account:
     approvals: dict[int, Approval]
     charges: dict[int, Paid]
     totals: dict[str, Total]
+    keys: KeysInForce
     settlements: dict[int, int] = field(default_factory=dict)
     _losses: dict[str, int] = field(default_factory=dict)
     _bound: int | None = None
@@ -104,6 +106,11 @@ class Account:
                     return
             case Query():
                 self._count_query(sequence, entry)
+            case KeyRotation():
+                try:
+                    self._rotate(entry, sequence)
+                except LdpError:
+                    return
             case _:
                 return
 
@@ -149,20 +156,25 @@ class Account:
             self.settlements[charge] = sequence
 
     def _policy(self, entry: PolicyEntry) -> Policy:
-        policy = parse(Policy, open_envelope(entry.envelope, POLICY, self.site.officers)[1])
+        policy = parse(Policy, open_envelope(entry.envelope, POLICY, self.keys.officer_ring)[1])
         current = self.policy
         if policy.site != self.site.site or (current is not None and policy.serial <= current.serial):
             raise PolicyRefusedError("the policy is another site's, or its serial is not above the one in force")
         return policy
 
     def _approval(self, entry: ApprovalEntry) -> Approval:
-        approval = parse(Approval, open_envelope(entry.envelope, APPROVAL, self.site.officers)[1])
+        approval = parse(Approval, open_envelope(entry.envelope, APPROVAL, self.keys.officer_ring)[1])
         current = self.policy
         if (approval.site, approval.ledger_id) != (self.site.site, self.site.ledger_id):
             raise PolicyRefusedError("the approval is for another site or ledger")
         if current is None or approval.policy != policy_id(current):
             raise PolicyRefusedError("the approval was given under another policy than the one in force")
         return approval
+
+    def _rotate(self, entry: KeyRotation, sequence: int) -> None:
+        """An officer's new key signs from here on. The site's own is taken in before it is believed (`store.keys`)."""
+        rotation = open_rotation(entry, self.keys, self.site.site, self.site.ledger_id, sequence)
+        self.keys = self.keys.after(rotation)
 
     def _count(self, sequence: int, charge: ChargeTerms) -> None:
         name, cost = charge.campaign, charge.micro_epsilon
@@ -253,6 +265,7 @@ def read_account(connection: Connection, site: Site, first: int, entries: Sequen
         approvals={number: _approval(body) for number, body in connection.execute(_APPROVALS, {"site": site.site})},
         charges=charges,
         totals=_totals(connection, site.site),
+        keys=keys.said(connection, site),
     )
 
 
@@ -312,7 +325,13 @@ def extend(
     _write_totals(connection, account)
     connection.execute(
         _MOVE,
-        {"of_site": site, "sequence": first + len(entries) - 1, "head": heads[-1], **_sums(connection, account)},
+        {
+            "of_site": site,
+            "sequence": first + len(entries) - 1,
+            "head": heads[-1],
+            "officer_keys": " ".join(account.keys.officers),
+            **_sums(connection, account),
+        },
     )
 
 

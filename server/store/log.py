@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, func, select
 
 from ldp_client.wire.canonical import parse
-from ldp_client.wire.envelope import HEADER, open_envelope
+from ldp_client.wire.envelope import HEADER, Signers, open_envelope
 from ldp_client.wire.exchange import BatchHeader, CentralEntry
-from server.store import sites, tables
+from server.store import keys, tables
 
 
 @dataclass(frozen=True)
@@ -194,9 +194,9 @@ def _days(connection: Connection, site: str | None) -> dict[tuple[str, int], str
     query = select(columns.site, columns.first, columns.envelope).select_from(tables.headers.join(tables.batches))
     if site is not None:
         query = query.where(columns.site == site)
-    keys = {known.site: known.signer for known in sites.every(connection)}
+    signers = Signers.of(keys.ever(connection))
     return {
-        (row.site, row.first): parse(BatchHeader, open_envelope(row.envelope, HEADER, keys[row.site])[1]).day
+        (row.site, row.first): parse(BatchHeader, open_envelope(row.envelope, HEADER, signers)[1]).day
         for row in connection.execute(query)
     }
 

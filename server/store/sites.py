@@ -19,7 +19,15 @@ from ldp_client.errors import ConfigurationError, EnvelopeError, SignerError
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import ZERO, entry_body, link
 from ldp_client.wire.document import file_name
-from ldp_client.wire.envelope import ENROLMENT, STATE, Keys, OneKey, open_envelope, open_introduction
+from ldp_client.wire.envelope import (
+    ENROLMENT,
+    STATE,
+    OneKey,
+    open_envelope,
+    open_introduction,
+    payload_of,
+    signer_of,
+)
 from ldp_client.wire.exchange import CentralEntry, Enrolment, SiteState
 from ldp_client.wire.signing import key_id
 from server.store import central, tables
@@ -38,16 +46,12 @@ class Site:
     sequence: int
     head: str
     suspended: bool
+    revoked: bool
 
     @property
     def signer(self) -> OneKey:
         """The site's own key and no other."""
         return OneKey(self.site, self.signing_key)
-
-    @property
-    def officers(self) -> Keys:
-        """The keys that may sign this site's policies and approvals."""
-        return Keys({f"officer {number}": key for number, key in enumerate(self.officer_keys, start=1)})
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,22 @@ class SiteKeyring:
     def owner(self, key: bytes) -> tuple[str, bytes]:
         row = self.connection.execute(_OWNER, {"key": key.hex()}).one_or_none()
         if row is None:
-            raise EnvelopeError("the signer is not an enrolled site; enrol it first, or compare its key's fingerprint")
+            raise EnvelopeError(
+                "the signer is not an enrolled site's key in force; enrol the site, enter the rotation of its key, "
+                "or compare its key's fingerprint"
+            )
+        if row.revoked:
+            raise EnvelopeError(
+                f"the key of site {row.site} was revoked here, and what it signs is no longer believed; "
+                "enter the rotation to its new key with `ldp-server site rotate-key`"
+            )
         return row.site, bytes.fromhex(row.signing_key)
 
 
 # Built once: building a statement takes longer than running it.
-_OWNER = select(tables.sites.c.site, tables.sites.c.signing_key).where(tables.sites.c.key_id == bindparam("key"))
+_OWNER = select(tables.sites.c.site, tables.sites.c.signing_key, tables.sites.c.revoked).where(
+    tables.sites.c.key_id == bindparam("key")
+)
 _LOCKED = select(tables.sites).where(tables.sites.c.site == bindparam("name")).with_for_update()
 
 
@@ -101,6 +115,7 @@ def enrol(connection: Connection, envelope: bytes) -> Site:
             records=0,
             refused=0,
             suspended=0,
+            revoked=0,
         )
     )
     connection.execute(
@@ -214,18 +229,23 @@ def replace_node(connection: Connection, envelope: bytes) -> Site:
     """Know a site by another SuperNode, as a new enrolment says that the site's own key has signed.
 
     Raises:
-        FormatError, EnvelopeError: not an enrolment, or not signed by the key that its genesis names.
+        FormatError, EnvelopeError: not an enrolment, or not signed by the site's key in force.
         SignerError: the enrolment is of another ledger or key than the site that is enrolled.
         ConfigurationError: no such site, an unusable node key, or one that is another site's.
     """
-    enrolment = parse(Enrolment, open_introduction(envelope, ENROLMENT, _named_signer))
+    enrolment = parse(Enrolment, payload_of(envelope, ENROLMENT))
     known = lock(connection, enrolment.site)
     genesis = enrolment.genesis
-    if (genesis.site, genesis.ledger_id, genesis.signing_key) != (known.site, known.ledger_id, known.signing_key.hex()):
+    # The genesis names the first key; the one in force signs.
+    if key_id(known.signing_key) != signer_of(envelope) or (genesis.site, genesis.ledger_id) != (
+        known.site,
+        known.ledger_id,
+    ):
         raise SignerError(
             f"the enrolment is of another ledger or key than site {known.site} was enrolled with; "
-            "only its own key can name its new node"
+            "only its own key in force can name its new node"
         )
+    open_envelope(envelope, ENROLMENT, SiteKeyring(connection))
     node_key = canonical_node_key(enrolment.node_key)
     columns = tables.sites.c
     owner = connection.execute(select(columns.site).where(columns.node_key == node_key)).scalar_one_or_none()
@@ -264,4 +284,5 @@ def _site(row: RowMapping | None, site: str) -> Site:
         sequence=row["sequence"],
         head=row["head"],
         suspended=bool(row["suspended"]),
+        revoked=bool(row["revoked"]),
     )

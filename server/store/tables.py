@@ -1,6 +1,6 @@
 """The centre's tables. Evidence is insert-only; what is counted is written in the same transaction.
 
-    evidence    entries, headers, batches, records, refusals, incidents, central
+    evidence    entries, headers, superseded, rotations, batches, records, refusals, incidents, central
     views       policies, approvals, charges, queries, settlements (what the entries say), totals (what they add up to)
     state       centre, sites, campaigns, states
 
@@ -54,6 +54,8 @@ sites = Table(
     Column("records", Number, nullable=False),
     Column("refused", Number, nullable=False),
     Column("suspended", Integer, nullable=False),
+    # Whether the centre believes nothing any more that this signing key has signed; another key begins at 0 again.
+    Column("revoked", Integer, nullable=False, server_default="0"),
     # What the site's ledger adds up to per unit, in millionths of epsilon, written by the transaction that extends it.
     Column("per_record", Number, nullable=False, server_default="0"),
     Column("spent", Number, nullable=False, server_default="0"),
@@ -97,6 +99,9 @@ entries = Table(
     Column("head", Text, nullable=False),
     sqlite_strict=True,
 )
+_rotated = entries.c.kind == "key_rotation"
+# The few entries that every batch is read after, among millions.
+Index("entries_rotated", entries.c.site, entries.c.sequence, sqlite_where=_rotated, postgresql_where=_rotated)
 
 
 def _of_entry(column: str) -> ForeignKeyConstraint:
@@ -212,6 +217,31 @@ headers = Table(
     Column("envelope", LargeBinary, nullable=False),
     Column("grant", LargeBinary, nullable=False),
     UniqueConstraint("site", "sealed_digest", name="headers_digest"),
+    sqlite_strict=True,
+)
+
+superseded = Table(  # headers whose batches never came, and whose key was replaced: evidence, as they were granted
+    "superseded",
+    metadata,
+    Column("site", Text, ForeignKey("sites.site"), primary_key=True),
+    Column("header", Text, primary_key=True),
+    Column("first", Number, nullable=False),
+    Column("last", Number, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("rotation", Number, ForeignKey("central.sequence"), nullable=False),
+    sqlite_strict=True,
+)
+
+rotations = Table(  # signing keys that were replaced: `sequence` entries of the site were committed under the old one
+    "rotations",
+    metadata,
+    Column("central_sequence", Number, ForeignKey("central.sequence"), primary_key=True),
+    Column("site", Text, ForeignKey("sites.site"), nullable=False),
+    Column("sequence", Number, nullable=False),
+    Column("old_key", Text, nullable=False, unique=True),
+    Column("new_key", Text, nullable=False, unique=True),
+    Column("body", LargeBinary, nullable=False),
+    Index("rotations_by_site", "site", "central_sequence"),
     sqlite_strict=True,
 )
 

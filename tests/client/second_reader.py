@@ -30,17 +30,17 @@ def digest(label: str, *parts: bytes) -> str:
     return hashlib.sha256(framed).hexdigest()
 
 
-def opened(envelope: bytes, kind: str, keys: list[bytes]) -> tuple[bytes, bytes]:
+def opened(envelope: bytes, kind: str, keys: list[str]) -> tuple[str, bytes]:
     """(the signer's key, the payload)."""
     require(envelope[:5] == b"LDPE\x01", "magic")
     key_id, signature, rest = envelope[5:37], envelope[37:101], envelope[101:]
     require(rest[: 1 + len(kind)] == bytes([len(kind)]) + kind.encode(), "type")
     payload = rest[1 + len(kind) :]
-    signers = [key for key in keys if hashlib.sha256(b"ldp-glow/key/v1" + key).digest() == key_id]
+    signers = [key for key in keys if hashlib.sha256(b"ldp-glow/key/v1" + bytes.fromhex(key)).digest() == key_id]
     require(signers, "signer")
     message = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
     try:
-        Ed25519PublicKey.from_public_bytes(signers[0]).verify(signature, message)
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(signers[0])).verify(signature, message)
     except InvalidSignature:
         raise Refused("signature") from None
     return signers[0], payload
@@ -61,6 +61,10 @@ class Site:
         self.site, self.ledger_id = site, ledger_id
         self.heads = ["0" * 64]
         self.genesis: dict[str, Any] = {}
+        self.officers: list[str] = []
+        self.used: set[str] = set()
+        # (entry, the site's key from there on)
+        self.keys: list[tuple[int, str]] = []
         self.policy: dict[str, Any] = {}
         self.policy_id = ""
         self.approvals: dict[int, tuple[str, str]] = {}
@@ -78,11 +82,14 @@ class Site:
         require((kind == "genesis") == (sequence == 1), "genesis")
         if kind == "genesis":
             require((entry["site"], entry["ledger_id"]) == (self.site, self.ledger_id), "genesis")
-            self.genesis = entry
+            self.genesis, self.officers = entry, entry["officer_keys"]
+            self.keys.append((sequence, entry["signing_key"]))
+            self.used = {entry["signing_key"], *self.officers}
+        elif kind == "key_rotation":
+            self.rotate(sequence, entry)
         elif kind in ("policy", "approval"):
             envelope = base64.urlsafe_b64decode(entry["envelope"])
-            officers = [bytes.fromhex(key) for key in self.genesis["officer_keys"]]
-            payload = opened(envelope, f"ldp-glow/{kind}/v1", officers)[1]
+            payload = opened(envelope, f"ldp-glow/{kind}/v1", self.officers)[1]
             document = canonical(payload)
             require(document["site"] == self.site, kind)
             if kind == "policy":
@@ -106,10 +113,45 @@ class Site:
             self.open.remove(entry["charge"])
             self.sealed += kind == "seal"
 
+    def rotate(self, sequence: int, entry: dict[str, Any]) -> None:
+        kind = "ldp-glow/rotation/v1"
+        payload = opened(base64.urlsafe_b64decode(entry["by_officer"]), kind, self.officers)[1]
+        rotation = canonical(payload)
+        found = (rotation["site"], rotation["ledger_id"], rotation["sequence"])
+        require(found == (self.site, self.ledger_id, sequence), "rotation")
+        for name in ("by_new", "by_old"):
+            if entry[name] is not None:
+                key = rotation[f"{name[3:]}_key"]
+                require(opened(base64.urlsafe_b64decode(entry[name]), kind, [key])[1] == payload, "rotation")
+        old, new = rotation["old_key"], rotation["new_key"]
+        require(new not in self.used, "key used before")
+        self.used.add(new)
+        if rotation["role"] == "site":
+            require(old == self.keys[-1][1], "key in force")
+            self.keys.append((sequence, new))
+        else:
+            require(rotation["role"] == "officer" and old in self.officers, "key in force")
+            self.officers = [new if key == old else key for key in self.officers]
+
     def spend(self, sequence: int, campaign: str, bound: int) -> None:
         self.charged[campaign] = bound
         require(sum(self.charged.values()) <= self.policy["lifetime_micro_epsilon"], "budget")
         self.open.add(sequence)
+
+
+def check_headers(site: Site, envelopes: list[bytes]) -> None:
+    """They follow one another, and once a new key has signed one, no older key signs the next."""
+    keys = [key for _, key in site.keys]
+    found = []
+    for envelope in envelopes:
+        key, payload = opened(envelope, "ldp-glow/header/v1", keys)
+        found.append((canonical(payload), keys.index(key)))
+    at, signer = 1, 0
+    for header, number in sorted(found, key=lambda one: one[0]["first"]):
+        named = (header["first"], header["previous_head"], header["head"])
+        require(named == (at + 1, site.heads[at], site.heads[header["last"]]), "header")
+        require(number >= signer, "replaced key")
+        at, signer = header["last"], number
 
 
 def read_site_export(path: Path) -> Site:
@@ -126,29 +168,30 @@ def read_site_export(path: Path) -> Site:
         lines.append(fields)
     head, *middle, last = lines
     require((head["type"], head["side"], head["format"], last["type"]) == ("ledger", "site", 1, "checkpoint"), "ends")
-    key, centre = (bytes.fromhex(head[name]) for name in ("signing_key", "centre_signing_key"))
+    key, centre = head["signing_key"], head["centre_signing_key"]
     site = Site(head["site"], head["ledger_id"])
     campaigns: dict[str, dict[str, Any]] = {}
-    documents: dict[str, list[dict[str, Any]]] = {"header": [], "receipt": []}
+    receipts: list[dict[str, Any]] = []
+    # Which of the site's keys signed them, the entries say.
+    headers: list[bytes] = []
     for fields in middle:
         body = base64.b64decode(fields["body"], validate=True)
+        kind = fields.get("kind")
         if fields["type"] == "entry":
             site.add(fields["sequence"], body, fields["head"], campaigns)
-            continue
-        kind = fields["kind"]
-        payload = opened(body, f"ldp-glow/{kind}/v1", [key if kind == "header" else centre])[1]
-        if kind in ("campaign", "evaluation"):
-            campaigns[digest(f"ldp-glow/{kind}", payload)] = canonical(payload)
+        elif kind == "header":
+            headers.append(body)
         else:
-            documents[kind].append(canonical(payload))
-    require(site.genesis["signing_key"] == head["signing_key"], "key")
+            payload = opened(body, f"ldp-glow/{kind}/v1", [centre])[1]
+            if kind == "receipt":
+                receipts.append(canonical(payload))
+            else:
+                require(kind in ("campaign", "evaluation"), "kind")
+                campaigns[digest(f"ldp-glow/{kind}", payload)] = canonical(payload)
+    require(site.keys[-1][1] == key, "key")
+    check_headers(site, headers)
     at = 1
-    for header in sorted(documents["header"], key=lambda document: document["first"]):
-        found = (header["first"], header["previous_head"], header["head"])
-        require(found == (at + 1, site.heads[at], site.heads[header["last"]]), "header")
-        at = header["last"]
-    at = 1
-    for receipt in sorted(documents["receipt"], key=lambda document: document["first"]):
+    for receipt in sorted(receipts, key=lambda document: document["first"]):
         require((receipt["first"], receipt["head"]) == (at + 1, site.heads[receipt["sequence"]]), "receipt")
         at = receipt["sequence"]
     end = canonical(opened(base64.b64decode(last["body"]), "ldp-glow/checkpoint/v1", [key])[1])

@@ -38,7 +38,7 @@ def test_document_of_the_centre_counts(world: World, kind: str) -> None:
     prepared(world).offer(DOCUMENTS[kind](world))
     mail = desk.read_mail(world.site)
     assert mail.conflict is None
-    assert [witness.nonce for witness in mail.witnesses] == [NONCE] * (kind == "witness")
+    assert [witness.nonce for witness, _ in mail.witnesses] == [NONCE] * (kind == "witness")
     assert len(mail.granted) == (kind == "grant")
     assert world.site.ledger.acknowledged() == (2 if kind == "receipt" else 1)
 

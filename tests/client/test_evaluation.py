@@ -29,6 +29,7 @@ from ldp_client.plan import lines, make_plan
 from ldp_client.privacy.histogram import CappedCounts, Histogram, NoisedHistogram
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.noise import ByteSource, SystemSource
+from ldp_client.rotation import rotate_key
 from ldp_client.site import data_set
 from ldp_client.verify import verify_export
 from ldp_client.wire.answer import unpack_answer
@@ -38,8 +39,9 @@ from ldp_client.wire.chain import Charge, Query, Seal, parse_entry, subjects_com
 from ldp_client.wire.evaluation import asked_id
 from ldp_client.wire.record import record_digest
 from tests.client.evaluations import RULE, a_card, make_evaluation
+from tests.client.older_ledgers import downgrade
 from tests.client.second_reader import read_site_export
-from tests.client.world import TODAY, MakeWorld, MeanEncoder, World, make_campaign
+from tests.client.world import OFFICER, TODAY, MakeWorld, MeanEncoder, World, make_campaign
 
 EVALUATION = make_evaluation()
 CAMPAIGN = make_campaign(unit="patient", cap=1)
@@ -445,6 +447,33 @@ def test_ledger_of_the_version_before_is_brought_to_this_one(world: World) -> No
     world.reopen()
     assert list(world.site.ledger.rows()) == before
     assert run(world) is not None
+
+
+def test_ledger_from_before_keys_could_be_replaced_is_brought_to_this_one(world: World, tmp_path: Path) -> None:
+    """Version 4: a query, its units and its answer, charges and seals, batches sent and acknowledged."""
+    world.offer()
+    agent = world.agent()
+    for _ in range(6):
+        agent.step()
+        world.round()
+    ledger = world.site.ledger
+    before, sent, acknowledged = list(ledger.rows()), list(ledger.headers()), ledger.acknowledged()
+    openings = list(ledger.query_openings())
+    assert (len(openings), len(sent) > 0, acknowledged > 1) == (1, True, True)
+    world.site.close()
+    downgrade(world.folder / "ledger.sqlite3", 4)
+    world.reopen()
+    ledger = world.site.ledger
+    assert (list(ledger.rows()), list(ledger.headers()), ledger.acknowledged()) == (before, sent, acknowledged)
+    assert list(ledger.query_openings()) == openings
+    # Whoever has answered does not answer again, and the key can be replaced now.
+    assert run(world) is None
+    world.site.close()
+    rotate_key(world.folder, OFFICER, lost=False)
+    world.reopen()
+    write_export(world.site, tmp_path / "export.jsonl")
+    assert verify_export(tmp_path / "export.jsonl").sequence == before[-1].sequence + 1
+    assert read_site_export(tmp_path / "export.jsonl").sealed > 0
 
 
 def test_a_charge_for_the_evaluation_is_at_fault(world: World, tmp_path: Path) -> None:

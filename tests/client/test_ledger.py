@@ -26,6 +26,7 @@ from ldp_client.wire.chain import Charge, link, parse_entry, subject_commitment
 from ldp_client.wire.envelope import POLICY, close_envelope
 from ldp_client.wire.signing import SigningKey
 from tests.client.crashing import PROCESSES, charge_for_a_while, charge_one_by_one, start, wait
+from tests.client.older_ledgers import downgrade
 from tests.client.world import TODAY, MakeWorld, World, make_campaign, make_policy, make_site
 
 DAY = TODAY.isoformat()
@@ -76,28 +77,8 @@ def test_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
 
 def test_ledger_of_another_version_is_refused(world: World) -> None:
     world.site.ledger._connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(ConfigurationError, match="schema version 99, this program reads 1 to 4; install the matching"):
+    with pytest.raises(ConfigurationError, match="schema version 99, this program reads 1 to 5; install the matching"):
         SiteLedger.open(world.folder / "ledger.sqlite3")
-
-
-def downgraded(world: World) -> Path:
-    """The ledger of a site as version 1 kept it, row for row."""
-    path = world.folder / "ledger.sqlite3"
-    with sqlite3.connect(path) as connection:
-        tables = {
-            name: connection.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608
-            for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-        }
-    connection.close()
-    path.unlink()
-    with sqlite3.connect(path) as connection:
-        connection.executescript((Path(__file__).parent / "ledger_v1.sql").read_text())
-        for name in ("entries", "openings", "bounds", "seals", "batches", "documents", "decisions"):
-            width = len(connection.execute(f"PRAGMA table_info({name})").fetchall())
-            rows = [row[:width] for row in tables[name]]
-            connection.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * width)})", rows)  # noqa: S608
-    connection.close()
-    return path
 
 
 def test_ledger_of_the_first_version_is_brought_to_the_present_one(approved: World, tmp_path: Path) -> None:
@@ -107,7 +88,7 @@ def test_ledger_of_the_first_version_is_brought_to_the_present_one(approved: Wor
     ledger.seal([(charges[0], b"record")], DAY)
     before = list(ledger.rows())
     approved.site.close()
-    downgraded(approved)
+    downgrade(approved.folder / "ledger.sqlite3", 1)
     approved.reopen()
     ledger = approved.site.ledger
     assert list(ledger.rows()) == before
@@ -127,7 +108,8 @@ def test_ledger_of_the_first_version_is_brought_to_the_present_one(approved: Wor
 def test_ledger_with_dangling_rows_is_left_as_it_was(approved: World) -> None:
     approved.site.ledger.charge(PER_PATIENT, requests("a1"), DAY)
     approved.site.close()
-    path = downgraded(approved)
+    path = approved.folder / "ledger.sqlite3"
+    downgrade(path, 1)
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("INSERT INTO seals VALUES (99, 98, NULL, '')")

@@ -285,7 +285,10 @@ def test_line_that_json_would_also_write_otherwise_is_refused(tmp_path: Path, bo
         (lambda lines: lines[0].update(ledger_id="x"), "line 1 of the export holds no ledger id"),
         (lambda lines: lines[0].update(ledger_id="0" * 64), "site north, entry 1"),
         (lambda lines: lines[0].update(site="south"), "site south, entry 1"),
-        (lambda lines: lines[0].update(signing_key="0" * 64), "(header): the signer is not known here"),
+        (
+            lambda lines: lines[0].update(signing_key="0" * 64),
+            "entry 1: the genesis entry names another signing key than the export",
+        ),
         (lambda lines: lines[0].update(centre_signing_key="0" * 64), "line 2 of the export (campaign)"),
         (lambda lines: lines[1].update(kind="letter"), "line 2 of the export (letter): a document of an unknown kind"),
         (lambda lines: lines[1].update(type="letter"), "line 2 of the export is of an unknown kind"),
@@ -389,7 +392,7 @@ def older_policy(entries: list[LedgerEntry]) -> None:
         (abandoned_after_seal, "entry 10: charge 4 does not exist or was settled before"),
         (two_beginnings, "entry 10: a ledger begins with its genesis entry and has no other"),
         (no_policy, "entry 2: the approval was given under another policy than the one in force"),
-        (another_officer, "entry 2: the signer is not known here"),
+        (another_officer, "entry 2: the signer is not an officer of this site; use a key whose public half"),
         (older_policy, "entry 10: the policy is of another site or not newer than the one in force"),
     ],
 )

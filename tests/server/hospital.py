@@ -44,6 +44,7 @@ from ldp_client.wire.exchange import (
     sealed_digest,
 )
 from ldp_client.wire.record import codebook_seed, pack, record_digest
+from ldp_client.wire.rotation import Rotation, rotate
 from ldp_client.wire.signing import SigningKey, seal
 
 ENCODER = "e" * 64
@@ -183,6 +184,25 @@ class Hospital:
         approval = Approval(**{**given, **changes})
         envelope = close_envelope(APPROVAL, canonical_bytes(approval), signer or self.officer)
         return self.append(ApprovalEntry(envelope=envelope))
+
+    def rotate(self, *, lost: bool = False, officer: SigningKey | None = None, **changes: Any) -> bytes:
+        """Put a rotation of the site's key into the chain, and sign with the new one from now on; what is handed over.
+
+        Everything since entry `sent` goes into the next batch: set that to where the centre is.
+        """
+        new = SigningKey(os.urandom(32))
+        given = {
+            "site": self.site,
+            "ledger_id": self.ledger_id,
+            "sequence": self.sequence + 1,
+            "role": "site",
+            "old_key": self.signer.public_key.hex(),
+            "new_key": new.public_key.hex(),
+        }
+        entry = rotate(Rotation(**{**given, **changes}), officer or self.officer, new, None if lost else self.signer)
+        self.append(entry)
+        self.signer = new
+        return entry_body(entry)
 
     def charge(self, campaign: Asked, approval: int, micro_epsilon: int | None = None) -> int:
         cost = campaign.micro_epsilon_per_record if isinstance(campaign, Campaign) else 1_000_000

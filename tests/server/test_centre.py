@@ -83,7 +83,7 @@ def test_a_new_node_is_named_by_the_site_itself(world: World, anne: Hospital) ->
         SignerError, match="of another ledger or key than site anne was enrolled with; only its own key"
     ):
         replace_node(world.centre, stranger.enrolment())
-    with pytest.raises(EnvelopeError, match="found another signer"):
+    with pytest.raises(SignerError, match="only its own key in force can name its new node"):
         replace_node(world.centre, anne.enrolment(signer=stranger.signer))
     with pytest.raises(ConfigurationError, match="no site carl is enrolled here"):
         replace_node(world.centre, Hospital("carl", bytes(32)).enrolment())

@@ -175,7 +175,7 @@ def test_a_site_is_suspended_resumed_and_gets_another_node(ldp: Terminal, gather
     assert ldp("site", "replace-node", tmp_path / "anne.enrolment") == 0
     assert gathered.centre.site_of(anne.node_key_pem) == "anne"
     assert ldp("site", "replace-node", tmp_path / "none") == 2
-    assert "cannot be read (No such file or directory); ask the site for its enrolment" in ldp.err
+    assert "cannot be read (No such file or directory); ask the site for it again" in ldp.err
 
 
 # --- reconcile

@@ -10,33 +10,51 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hospital import Hospital, a_campaign, an_evaluation
-from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy import Connection, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from world import World
 
 from examples.private_postgres import PrivatePostgres
 from ldp_client.errors import ConfigurationError
+from ldp_client.verify import verify_export
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import ZERO, link
 from ldp_client.wire.exchange import CentralEntry
-from server.centre import publish
+from server.centre import publish, rotate_key
 from server.config import initialise
 from server.store import incidents, queries, tables
 from server.store.database import Database, open_database
-from server.store.migrations.versions.v0001_initial import INSERT_ONLY, KEPT
+from server.store.export import write_export
+from server.store.migrations.versions import v0001_initial, v0004_keys
 
 Ready = tuple[Hospital, int]
+INSERT_ONLY = (*v0001_initial.INSERT_ONLY, *v0004_keys.INSERT_ONLY)
+KEPT = v0001_initial.KEPT
 
 
 @pytest.fixture
-def full(world: World, ready: Ready) -> World:
-    """A centre that has a row in every table."""
+def served(world: World, ready: Ready) -> World:
+    """A centre that has records, refusals and an evaluation's query."""
     anne, approval = ready
     anne.release(world.campaign, approval, 1)
     anne.seal(world.campaign, 999)
     evaluation = an_evaluation()
     publish(world.centre, evaluation)
     anne.query(evaluation, approval)
+    world.deliver(anne)
+    return world
+
+
+@pytest.fixture
+def full(served: World, ready: Ready) -> World:
+    """A centre that has a row in every table."""
+    world, (anne, approval) = served, ready
+    # Announced under a key that is replaced before the batch comes.
+    anne.charge(world.campaign, approval)
+    at = anne.sent
+    world.announce(anne, anne.pack_up())
+    anne.sent = at
+    rotate_key(world.centre, anne.rotate())
     world.deliver(anne)
     world.centre.answer("anne", [anne.state(), anne.state(ledger_id="c" * 64)])
     return world
@@ -156,11 +174,30 @@ def test_a_database_holds_one_centre(full: World, database_url: str | None, tmp_
     assert not (tmp_path / "second" / "server.toml").exists()
 
 
-def test_sums_of_an_older_database_are_those_that_are_kept_now(full: World, tmp_path: Path) -> None:
-    kept = full.budget()
+def before_keys(connection: Connection) -> None:
+    """Take back what version 4 of the schema added; nothing of it was used."""
+    connection.execute(text("ALTER TABLE sites DROP COLUMN revoked"))
+    connection.execute(text("DROP INDEX entries_rotated"))
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("DROP FUNCTION ldp_only_superseded CASCADE"))
+        connection.execute(text("DROP TRIGGER headers_kept ON headers"))
+        kept = "BEFORE UPDATE OR DELETE ON headers FOR EACH ROW EXECUTE FUNCTION ldp_insert_only()"
+        connection.execute(text(f"CREATE TRIGGER headers_kept {kept}"))
+    else:
+        connection.execute(text("DROP TRIGGER headers_no_delete"))
+        kept = "BEFORE DELETE ON headers BEGIN SELECT raise(ABORT, 'headers is insert-only'); END"
+        connection.execute(text(f"CREATE TRIGGER headers_no_delete {kept}"))
+    for table in v0004_keys.INSERT_ONLY:
+        connection.execute(text(f"DROP TABLE {table}"))
+    connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
+
+
+def test_sums_of_an_older_database_are_those_that_are_kept_now(served: World) -> None:
+    kept = served.budget()
     assert (str(kept.per_record), str(kept.spent), str(kept.agreed)) == ("2", "5", "10")
-    url = full.centre.config.database.url
-    with full.centre.database.transaction() as connection:
+    url = served.centre.config.database.url
+    with served.centre.database.transaction() as connection:
+        before_keys(connection)
         for column in ("per_record", "spent", "agreed", "unit"):
             connection.execute(text(f"ALTER TABLE sites DROP COLUMN {column}"))
         if connection.dialect.name == "postgresql":
@@ -168,9 +205,38 @@ def test_sums_of_an_older_database_are_those_that_are_kept_now(full: World, tmp_
         connection.execute(text("DROP TABLE queries"))
         connection.execute(text("ALTER TABLE campaigns DROP COLUMN kind"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
-    full.centre.close()
+    served.centre.close()
     open_database(url).close()
-    assert full.budget() == kept
+    assert served.budget() == kept
+
+
+def test_a_database_from_before_keys_could_be_replaced_is_brought_to_this_version(
+    served: World, ready: Ready, tmp_path: Path
+) -> None:
+    anne, approval = ready
+    kept = served.budget()
+    anne.charge(served.campaign, approval)
+    at = anne.sent
+    served.announce(anne, anne.pack_up())
+    anne.sent = at
+    with served.centre.database.transaction() as connection:
+        before_keys(connection)
+    url = served.centre.config.database.url
+    served.centre.close()
+    # The pool of connections opens itself again.
+    open_database(url).close()
+    assert served.budget() == kept
+    # A header goes as soon as its key is replaced, and no other way.
+    with (
+        pytest.raises(IntegrityError, match="headers is insert-only"),
+        served.centre.database.transaction() as connection,
+    ):
+        connection.execute(delete(tables.headers))
+    rotate_key(served.centre, anne.rotate())
+    served.deliver(anne)
+    with served.centre.database.snapshot() as connection:
+        write_export(connection, served.centre.keys.signing, tmp_path / "centre.jsonl")
+    assert verify_export(tmp_path / "centre.jsonl").sequence == 6
 
 
 def test_the_budget_of_one_site_can_be_asked_for(full: World) -> None:
@@ -230,13 +296,13 @@ def test_the_central_ledger_is_one_chain(full: World) -> None:
         assert (line.sequence, line.head) == (number, head)
         kinds.append(parse(CentralEntry, line.body).kind)
     assert (centre.sequence, centre.head) == (len(lines), head)
-    assert kinds == ["campaign", "enrolment", "campaign", "batch", "campaign"]
+    assert kinds == ["campaign", "enrolment", "campaign", "batch", "rotation", "batch", "campaign"]
 
 
 def test_totals_add_up_to_what_is_stored(full: World) -> None:
     with full.centre.database.snapshot() as connection:
         campaign, evaluation = connection.execute(select(tables.totals).order_by(tables.totals.c.agreed_bound.desc()))
-    assert (campaign.charges, campaign.records, campaign.agreed_bound, campaign.beyond) == (1, 1, 4_000_000, 0)
+    assert (campaign.charges, campaign.records, campaign.agreed_bound, campaign.beyond) == (2, 1, 4_000_000, 0)
     assert (evaluation.charges, evaluation.records, evaluation.agreed_bound, evaluation.beyond) == (1, 0, 1_000_000, 0)
     assert (full.budget().records, full.budget().refused) == (1, 1)
 

@@ -32,6 +32,7 @@ from ldp_client.wire.chain import (
     ApprovalEntry,
     Charge,
     Genesis,
+    KeyRotation,
     LedgerEntry,
     PolicyEntry,
     Seal,
@@ -39,7 +40,7 @@ from ldp_client.wire.chain import (
     subject_commitment,
     walk,
 )
-from ldp_client.wire.envelope import APPROVAL, CAMPAIGN, POLICY, close_envelope
+from ldp_client.wire.envelope import APPROVAL, CAMPAIGN, POLICY, ROTATION, close_envelope
 from ldp_client.wire.exchange import (
     Batch,
     BatchHeader,
@@ -61,10 +62,12 @@ from ldp_client.wire.exchange import (
     sealed_digest,
 )
 from ldp_client.wire.record import codebook_seed, pack, record_digest
+from ldp_client.wire.rotation import Rotation, rotate
 from ldp_client.wire.signing import SealingKey, SigningKey, fingerprint, key_id
 
 SITE, OFFICER, CENTRE = (SigningKey(bytes([number]) * 32) for number in (1, 2, 3))
 SEALING = SealingKey(bytes([4]) * 32)
+NEW, STRANGER = (SigningKey(bytes([number]) * 32) for number in (5, 6))
 LEDGER = hashlib.sha256(b"a ledger").hexdigest()
 ENCODER = hashlib.sha256(b"an encoder").hexdigest()
 
@@ -135,6 +138,14 @@ OTHER_RELEASES: dict[str, CampaignRelease] = {
     "dp_glow": dp_glow(epsilon=8, label_epsilon=2, classes=2, latents=4),
     "image": image(joint_codebook(epsilon=2, classes=2, bottleneck_dimension=2), side=3, candidates=4),
 }
+ROTATION_DOCUMENT = Rotation(
+    site="site-a",
+    ledger_id=LEDGER,
+    sequence=7,
+    role="site",
+    old_key=SITE.public_key.hex(),
+    new_key=NEW.public_key.hex(),
+)
 
 
 @dataclass(frozen=True)
@@ -166,7 +177,9 @@ ENTRIES: dict[str, LedgerEntry] = {
     ),
     "seal": Seal(charge=4, record=record_digest(campaign_id(CAMPAIGN_DOCUMENT), 4, RECORDS[0])),
     "abandon": Abandon(charge=6),
+    "key_rotation": rotate(ROTATION_DOCUMENT, OFFICER, NEW, SITE),
 }
+LOST = rotate(ROTATION_DOCUMENT, OFFICER, NEW, None)
 BODIES = [entry_body(entry) for entry in ENTRIES.values()]
 HEADS = walk(LEDGER, 1, ZERO, BODIES)
 SEALED = b"sealed bytes stand here"
@@ -231,6 +244,7 @@ DOCUMENTS: dict[str, Wire] = {
         head=HEADS[4],
         reference=sealed_digest(SEALED),
     ),
+    "rotation": ROTATION_DOCUMENT,
     "checkpoint": Checkpoint(party="site-a", ledger_id=LEDGER, sequence=5, head=HEADS[4]),
 }
 
@@ -247,6 +261,7 @@ def golden() -> dict[str, dict[str, Any]]:
         }
     for name, body in zip(ENTRIES, BODIES, strict=True):
         vectors[f"entry_{name}"] = {"kind": "LedgerEntry", "bytes": body.decode()}
+    vectors["entry_key_rotation_old_key_lost"] = {"kind": "LedgerEntry", "bytes": entry_body(LOST).decode()}
     vectors["identifiers"] = {
         "campaign": campaign_id(CAMPAIGN_DOCUMENT),
         "policy": policy_id(POLICY_DOCUMENT),
@@ -300,6 +315,51 @@ def golden() -> dict[str, dict[str, Any]]:
     return vectors
 
 
+def bad_rotations() -> dict[str, tuple[KeyRotation, str]]:
+    """Rotations as entry 7 of the golden chain that must not be believed: what the entries before them say decides."""
+
+    def other(**changes: Any) -> Rotation:
+        return Rotation(**{**ROTATION_DOCUMENT.model_dump(), **changes})
+
+    def signed(document: Wire, key: SigningKey) -> bytes:
+        return close_envelope(ROTATION, canonical_bytes(document), key)
+
+    good = ENTRIES["key_rotation"]
+    if not isinstance(good, KeyRotation):
+        raise TypeError("the golden rotation is another entry")
+    stranger = other(new_key=STRANGER.public_key.hex())
+    not_in_force = other(old_key=STRANGER.public_key.hex())
+    signatures = {
+        "signed_by_no_officer": (good.model_copy(update={"by_officer": good.by_new}), "is not an officer of this site"),
+        "new_key_not_proved": (good.model_copy(update={"by_new": good.by_officer}), "signed by the new key; found"),
+        "new_key_proved_for_another": (
+            rotate(stranger, OFFICER, STRANGER, None).model_copy(
+                update={"by_new": signed(ROTATION_DOCUMENT, STRANGER)}
+            ),
+            "the new key has signed another rotation",
+        ),
+        "old_key_signed_by_another": (
+            good.model_copy(update={"by_old": good.by_officer}),
+            "signed by the old key; found",
+        ),
+        "old_key_signed_another": (
+            good.model_copy(update={"by_old": signed(stranger, SITE)}),
+            "the old key has signed another rotation",
+        ),
+    }
+    contents = {
+        "of_another_place": (rotate(other(sequence=6), OFFICER, NEW, SITE), "another site, ledger or place"),
+        "of_another_site": (rotate(other(site="site-b"), OFFICER, NEW, SITE), "another site, ledger or place"),
+        "of_a_key_not_in_force": (rotate(not_in_force, OFFICER, NEW, STRANGER), "a key that is not in force"),
+        "to_a_key_known_before": (
+            rotate(other(new_key=OFFICER.public_key.hex()), OFFICER, OFFICER, SITE),
+            "that this ledger has known before",
+        ),
+        "of_an_officer_who_is_none": (rotate(other(role="officer"), OFFICER, NEW, SITE), "a key that is not in force"),
+    }
+    return signatures | contents
+
+
 UNREADABLE = "that this version can read"
 NOT_CANONICAL = "but not its canonical bytes"
 
@@ -309,6 +369,8 @@ def bad() -> dict[str, dict[str, Any]]:
     campaign = canonical_bytes(CAMPAIGN_DOCUMENT).decode()
     charge = entry_body(ENTRIES["charge"]).decode()
     envelope = entry_body(ENTRIES["policy"]).decode()
+    lost = entry_body(LOST).decode()
+    rotation = canonical_bytes(ROTATION_DOCUMENT).decode()
     reordered = json.dumps(dict(reversed(json.loads(campaign).items())), separators=(",", ":"), ensure_ascii=False)
 
     def changed(text: str, old: str, new: str) -> str:
@@ -376,6 +438,14 @@ def bad() -> dict[str, dict[str, Any]]:
         "entry_sequence_beyond_64_bits": (changed(charge, '"approval":3', f'"approval":{2**63}'), "approval"),
         "entry_patient_name": (changed(charge, '"kind"', '"Mrs Example":1,"kind"'), "first fault at 'entry.charge')"),
         "entry_base64_of_another_alphabet": (_other_alphabet(envelope), NOT_CANONICAL),
+        "entry_rotation_without_new_key": (
+            changed(lost, f'"by_new":"{json.loads(lost)["entry"]["by_new"]}",', ""),
+            "at 'entry.key_rotation.by_new'",
+        ),
+        "entry_rotation_without_officer": (
+            changed(lost, json.loads(lost)["entry"]["by_officer"].join('""'), "null"),
+            "at 'entry.key_rotation.by_officer'",
+        ),
         "entry_base64_without_padding": (changed(envelope, '","kind"', '=","kind"'), ""),
     }
     vectors: dict[str, dict[str, Any]] = {}
@@ -383,6 +453,15 @@ def bad() -> dict[str, dict[str, Any]]:
         vectors[f"bad_{name}"] = {"kind": "Campaign", "bytes": text, "error": error}
     for name, (text, error) in entries.items():
         vectors[f"bad_{name}"] = {"kind": "LedgerEntry", "bytes": text, "error": error}
+    rotations = {
+        "rotation_of_an_unknown_role": (changed(rotation, '"role":"site"', '"role":"centre"'), "at 'role'"),
+        "rotation_at_no_place": (changed(rotation, '"sequence":7', '"sequence":0'), "at 'sequence'"),
+        "rotation_to_a_short_key": (changed(rotation, NEW.public_key.hex(), NEW.public_key.hex()[:62]), "at 'new_key'"),
+    }
+    for name, (text, error) in rotations.items():
+        vectors[f"bad_{name}"] = {"kind": "Rotation", "bytes": text, "error": error}
+    for name, (entry, error) in bad_rotations().items():
+        vectors[f"bad_rotation_{name}"] = {"kind": "KeyRotation", "bytes": entry_body(entry).decode(), "error": error}
     vectors["bad_too_large"] = {
         "kind": "Campaign",
         "bytes": campaign,

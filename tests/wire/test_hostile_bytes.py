@@ -14,7 +14,7 @@ from site_story import beginning, campaign, policy
 
 from ldp_client.errors import FormatError, LdpError
 from ldp_client.wire import campaign as campaigns
-from ldp_client.wire import chain, exchange
+from ldp_client.wire import chain, exchange, rotation
 from ldp_client.wire.canonical import Wire, canonical_bytes, parse
 from ldp_client.wire.chain import entry_body, parse_entry
 from ldp_client.wire.envelope import CAMPAIGN, OneKey, close_envelope, open_envelope
@@ -24,7 +24,7 @@ from ldp_client.wire.signing import SigningKey
 KINDS = sorted(
     {
         value
-        for module in (campaigns, exchange, chain)
+        for module in (campaigns, exchange, chain, rotation)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Wire) and value is not Wire and value.__name__[0] != "_"
     }

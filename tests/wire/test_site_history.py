@@ -100,7 +100,7 @@ STORIES: dict[str, tuple[list[LedgerEntry], str]] = {
     "genesis of another ledger": ([genesis(ledger_id=OTHER_LEDGER)], "the genesis entry is of another site or ledger"),
     "policy signed by a stranger": (
         [genesis(), signed_policy(policy(), STRANGER)],
-        "the signer is not known here",
+        "the signer is not an officer of this site; use a key whose public half",
     ),
     "policy in an approval's envelope": (
         [genesis(), PolicyEntry(envelope=close_envelope(APPROVAL, b"{}", OFFICER))],
@@ -124,7 +124,7 @@ STORIES: dict[str, tuple[list[LedgerEntry], str]] = {
     ),
     "approval signed by a stranger": (
         [*beginning()[:2], signed_approval(approval(campaign(), policy()), STRANGER)],
-        "the signer is not known here",
+        "the signer is not an officer of this site; use a key whose public half",
     ),
     "approval that is no envelope": (
         [*beginning()[:2], ApprovalEntry(envelope=b"junk")],

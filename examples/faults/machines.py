@@ -1,0 +1,117 @@
+"""The processes of three hospitals and a centre, each kept running as systemd would keep it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from examples.demo.network import Network
+from ldp_client.processes import Program, Supervised, family_members
+
+KINDS = ("agent", "courier", "supernode", "serverapp", "superlink", "centre")
+# Which program of the family of a service it is; None: the service itself.
+_PROGRAMS = {"supernode": "flower-supernode", "serverapp": "flwr-serverapp", "superlink": "flower-superlink"}
+_SERVICES = {"agent": "agent", "courier": "courier", "supernode": "node"}
+
+
+@dataclass
+class Machines:
+    """All services by name: "centre", and "SITE-agent", "SITE-courier", "SITE-node" for each site."""
+
+    services: dict[str, Supervised]
+    programs: dict[str, Program]
+    sites: tuple[str, ...]
+    killed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+
+    def kill(self, kind: str, site: str | None = None) -> bool:
+        """Kill one process of a kind with SIGKILL, if one runs now."""
+        name = f"{site}-{_SERVICES[kind]}" if kind in _SERVICES else "centre"
+        wanted = _PROGRAMS.get(kind)
+        victims = [self.services[name].current.pid] if wanted is None else self._of_family(name, wanted)
+        if not victims or not _running(victims[0]):
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victims[0], signal.SIGKILL)
+            self.killed[kind] += 1
+            return True
+        return False
+
+    def gathering_for(self) -> float:
+        """How many seconds the ServerApp has been running; 0 if there is none."""
+        ages = [_age(pid) for pid in self._of_family("centre", _PROGRAMS["serverapp"])]
+        return max(ages, default=0.0)
+
+    def _of_family(self, name: str, wanted: str) -> list[int]:
+        return [pid for pid in family_members(self.programs[name].family) if wanted in _command(pid)]
+
+
+def _running(pid: int) -> bool:
+    """Whether the process is there and not dead already: a zombie can be killed as often as one likes."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _age(pid: int) -> float:
+    try:
+        started = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+
+
+def _command(pid: int) -> list[str]:
+    """The names of the program and of its script."""
+    try:
+        return [Path(os.fsdecode(part)).name for part in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:2]]
+    except OSError:
+        return []
+
+
+@contextlib.contextmanager
+def machines(network: Network, edge_port: int, clock: dict[str, Path]) -> Iterator[Machines]:
+    """Start everything; stop all of it however the block is left.
+
+    Args:
+        edge_port: where the hospitals' nodes reach the centre.
+        clock: for some sites, the file that their agent's clock is read from (clocked_agent.py).
+    """
+    folder, programs = network.folder, {}
+
+    def service(name: str, *command: str) -> None:
+        environment = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+        environment["OMP_NUM_THREADS"] = "1"
+        program = str(Path(sys.executable).parent / command[0])
+        programs[name] = Program([program, *command[1:]], environment, folder / "logs" / f"{name}.log")
+
+    service("centre", "ldp-server", "serve", "--state", str(folder / "centre"))
+    for site in network.sites:
+        home, port = folder / site, network.node_port(site)
+        node = ("--folder", str(home / "node"), "--edge", f"127.0.0.1:{edge_port}", "--port", str(port))
+        service(
+            f"{site}-node", "ldp-client", "node", "run", *node, "--authority", str(folder / "centre" / "tls" / "ca.crt")
+        )
+        spool = ("--spool", str(home / "agent" / "spool"), "--secret", str(home / "node" / "courier.secret"))
+        service(f"{site}-courier", "ldp-client", "courier", "run", *spool, "--supernode", f"127.0.0.1:{port}")
+        state = ("--state", str(home / "agent"))
+        if site in clock:
+            service(f"{site}-agent", "python", "-m", "examples.faults.clocked_agent", *state, str(clock[site]))
+        else:
+            service(f"{site}-agent", "ldp-client", "agent", "run", *state, "--interval", "0.5")
+    kept: dict[str, Supervised] = {}
+    try:
+        for name, program in programs.items():
+            kept[name] = Supervised(program, first_seconds=0.5, most_seconds=2.0)
+        yield Machines(kept, programs, tuple(network.sites))
+    finally:
+        for one in kept.values():
+            one.ask()
+        for one in kept.values():
+            one.stop()
