@@ -8,7 +8,8 @@ Works on the exports of both sides. What is recomputed, from the bytes alone:
 3. losses: each charge against the mechanism specs of its campaign
 4. approvals: each charge cites one that came before it and stood under the policy in force
 5. budgets: cap * epsilon over all campaigns against the lifetime budget
-6. receipts: the centre acknowledged this history and no other, batch after batch; the report says how far
+6. receipts: the centre acknowledged this history and no other, batch after batch as the site announced them, and each
+   receipt says what the central ledger says; the report tells how far
 
 The keys are those named in the export: compare the printed fingerprints with what you were told by another channel.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 from ldp_client.errors import ChainError, ConfigurationError, FormatError, LdpError, VerificationError
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import ZERO, link
+from ldp_client.wire.document import file_name
 from ldp_client.wire.envelope import (
     CHECKPOINT,
     ENROLMENT,
@@ -35,7 +37,7 @@ from ldp_client.wire.envelope import (
     signer_of,
 )
 from ldp_client.wire.evaluation import Asked, Evaluation, asked_id, open_asked
-from ldp_client.wire.exchange import BatchHeader, CentralEntry, Checkpoint, Enrolment, Receipt
+from ldp_client.wire.exchange import BatchHeader, CentralEntry, Checkpoint, Enrolment, Receipt, header_id
 from ldp_client.wire.export_lines import EntryLine, Line, lines
 from ldp_client.wire.history import SiteHistory
 from ldp_client.wire.signing import fingerprint, key_id
@@ -180,6 +182,10 @@ class _Export:
                 raise VerificationError(f"line {line.place} of the export (header): {error}") from error
             self.headers.setdefault(site, []).append((known[signer_of(body)], header))
 
+    def announced_batches(self) -> dict[tuple[str, int], BatchHeader]:
+        """The headers by their site and first entry."""
+        return {(site, header.first): header for site, found in self.headers.items() for _, header in found}
+
     def check_headers(self, history: SiteHistory) -> int:
         """A site's signed headers follow one another from its genesis entry and end where its history does; the end.
 
@@ -199,11 +205,12 @@ class _Export:
         return at
 
     def check_receipts(self, histories: dict[str, SiteHistory]) -> dict[str, int]:
-        """Each receipt has the hash that the history has at its place, and they follow one another without a gap.
+        """Each receipt has the hash that the history has at its place and is of the batch that the site announced, and
+        they follow one another without a gap.
 
         Returns the last entry covered, for each site; 1, the genesis entry, which the enrolment brought, without any.
         """
-        reached = dict.fromkeys(histories, 1)
+        reached, announced = dict.fromkeys(histories, 1), self.announced_batches()
         for receipt in sorted(self.receipts, key=lambda receipt: receipt.first):
             history = histories.get(receipt.site)
             if history is None or history.ledger_id != receipt.ledger_id:
@@ -216,6 +223,12 @@ class _Export:
                 raise ChainError(
                     f"site {receipt.site}, entry {receipt.first}: the centre's receipt does not follow the one that "
                     f"ends at entry {reached[receipt.site]}; one is missing or stands there twice"
+                )
+            header = announced.get((receipt.site, receipt.first))
+            if header is None or (header_id(header), header.sealed_digest) != (receipt.header, receipt.batch_digest):
+                raise ChainError(
+                    f"site {receipt.site}, entry {receipt.first}: the centre's receipt is of another batch than the "
+                    "one that the site's signed header announced"
                 )
             reached[receipt.site] = receipt.sequence
         return reached
@@ -274,6 +287,8 @@ class _CentreExport(_Export):
         super().__init__(head, head.public_key("signing_key"))
         self.histories: dict[str, SiteHistory] = {}
         self.entries: list[CentralEntry] = []
+        self.heads: list[str] = []
+        self.enrolments: dict[str, str] = {}
         self.sequence, self.head, self.party = 0, ZERO, ""
         self.taken_in = TakenIn()
 
@@ -300,6 +315,7 @@ class _CentreExport(_Export):
             genesis = parse(Enrolment, open_introduction(line.body(), ENROLMENT, _introduced)).genesis
         except VerificationError as error:
             raise VerificationError(f"line {line.place} of the export (enrolment): {error}") from error
+        self.enrolments[genesis.site] = file_name(line.body())
         self.histories[genesis.site] = SiteHistory(genesis.site, genesis.ledger_id, self.campaigns, strict=False)
 
     def _central(self, sequence: int, body: bytes, head: str) -> None:
@@ -310,6 +326,7 @@ class _CentreExport(_Export):
         except FormatError as error:
             raise FormatError(f"central entry {sequence}: {error}") from error
         self.sequence, self.head = sequence, head
+        self.heads.append(head)
 
     def close(self, checkpoint: Line) -> None:
         refused = {(entry.site, refusal.seal) for entry in self.entries for refusal in entry.refused}
@@ -336,7 +353,39 @@ class _CentreExport(_Export):
             if signed != history.sequence:
                 raise ChainError(f"site {history.site}, entry {signed + 1}: no header that the site signed covers it")
         self.reached = self.check_receipts(self.histories)
+        self._check_lines()
         self.party = self.check_checkpoint(checkpoint, self.sequence, self.head)
+
+    def _check_lines(self) -> None:
+        """A line cites the very enrolment or batch that the site signed, and each receipt says what its line says."""
+        announced = self.announced_batches()
+        for sequence, entry in enumerate(self.entries, 1):
+            site = entry.site or ""
+            header = announced.get((site, entry.first))
+            signed = None if header is None else (header.last, header.sealed_digest)
+            if (entry.kind == "enrolment" and entry.reference != self.enrolments[site]) or (
+                entry.kind == "batch" and (entry.sequence, entry.reference) != signed
+            ):
+                raise ChainError(
+                    f"central entry {sequence} cites another {entry.kind} than the one that the site signed"
+                )
+        for receipt in self.receipts:
+            line = CentralEntry(
+                kind="batch",
+                site=receipt.site,
+                ledger_id=receipt.ledger_id,
+                first=receipt.first,
+                sequence=receipt.sequence,
+                head=receipt.head,
+                reference=receipt.batch_digest,
+                refused=receipt.refused,
+            )
+            at = receipt.central_sequence - 1
+            if at >= len(self.entries) or (self.entries[at], self.heads[at]) != (line, receipt.central_head):
+                raise ChainError(
+                    f"central entry {receipt.central_sequence} is not what the receipt of site {receipt.site}, entry "
+                    f"{receipt.first}, says of it"
+                )
 
     def verified(self) -> Verified:
         key, histories, held = fingerprint(self.signing_key), tuple(self.histories.values()), tuple(self.receipts)

@@ -217,13 +217,14 @@ def _tensors(name: str, weights: bytes) -> dict[str, Tensor]:
         return {}
     try:
         tensors = parse_safetensors(weights)
-    except (SafetensorError, KeyError) as error:  # KeyError: a number type that torch does not have
+        finite = all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        # KeyError: a type that torch does not have. RuntimeError: over 64 dimensions, or a type without infinity.
         raise ClassifierError(
-            f"the weights of classifier {name} are not a safetensors file; only that format is read"
+            f"the weights of classifier {name} are not a safetensors file of ordinary numbers; only that format is read"
         ) from error
-    for tensor in tensors.values():
-        if not bool(tensor.isfinite().all()):
-            raise ClassifierError(f"the weights of classifier {name} hold values that are not finite; install it again")
+    if not finite:
+        raise ClassifierError(f"the weights of classifier {name} hold values that are not finite; install it again")
     return tensors
 
 

@@ -128,7 +128,8 @@ class Encoder:
         # (4)
         try:
             tensors = parse_safetensors(data)
-        except (SafetensorError, KeyError) as error:  # KeyError: a number type that torch does not have
+        # KeyError: a number type that torch does not have; RuntimeError: more dimensions than it has.
+        except (SafetensorError, KeyError, RuntimeError) as error:
             raise EncoderError(
                 f"the weights of encoder {card.name!r} are not a safetensors file; only that format is read"
             ) from error

@@ -461,6 +461,18 @@ def test_receipt_of_another_history_is_refused(finished: World, tmp_path: Path, 
         assert text in refusal(tmp_path, written([lines[0], line, *lines[1:]]))
 
 
+@pytest.mark.parametrize("change", [{"header": "1" * 64}, {"batch_digest": "1" * 64}], ids=str)
+def test_receipt_of_other_bytes_than_were_announced_is_refused(
+    finished: World, tmp_path: Path, body: bytes, change: dict[str, object]
+) -> None:
+    last = receipts_of(body)[-1]
+    envelope = close_envelope(RECEIPT, canonical_bytes(last.model_copy(update=change)), CENTRE)
+    lines = parsed(without_receipts(body, 2))
+    lines.insert(1, {"type": "document", "kind": "receipt", "body": base64.b64encode(envelope).decode()})
+    text = f"entry {last.first}: the centre's receipt is of another batch than the one that the site's signed header"
+    assert text in refusal(tmp_path, written(lines))
+
+
 def test_checkpoint_of_another_place_is_refused(finished: World, tmp_path: Path, body: bytes) -> None:
     lines = parsed(body)
     ledger = finished.site.ledger

@@ -101,7 +101,7 @@ def test_weights_that_are_not_the_cards_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        (b"pickle", "not a safetensors file; only that format is read"),
+        (b"pickle", "not a safetensors file of ordinary numbers; only that format is read"),
         (save({"a": torch.tensor([float("nan")])}), "hold values that are not finite"),
         (save({"a": torch.zeros(2)}), "a linear classifier has no weights besides its card; found 1"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hospital import Hospital, a_campaign
@@ -13,7 +14,10 @@ from world import World
 from ldp_client.errors import ConfigurationError, VerificationError
 from ldp_client.verify import main as verifier
 from ldp_client.verify import verify_export
-from ldp_client.wire.chain import link
+from ldp_client.wire.canonical import canonical_bytes, parse
+from ldp_client.wire.chain import ZERO, link
+from ldp_client.wire.envelope import CHECKPOINT, close_envelope
+from ldp_client.wire.exchange import CentralEntry, Checkpoint, Refusal, RefusalCode
 from server.centre import publish
 from server.store.export import write_export
 
@@ -127,6 +131,54 @@ def test_a_central_line_that_says_nothing_known_is_named(world: World, ready: Re
     last["body"] = base64.b64encode(body).decode()
     path.write_text("".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines))
     with pytest.raises(VerificationError, match=f"central entry {last['sequence']}: these bytes are no CentralEntry"):
+        verify_export(path)
+
+
+def rewritten(world: World, path: Path, kind: str, **changes: Any) -> Path:
+    """The export of a centre that chains and signs anew what it had said otherwise in the last line of a kind."""
+    lines = [json.loads(line) for line in exported(world, path).read_text().splitlines()]
+    head, sequence = ZERO, 0
+    central = [line for line in lines if line["type"] == "central"]
+    for line in central:
+        entry = parse(CentralEntry, base64.b64decode(line["body"]))
+        if entry.kind == kind:
+            sequence = line["sequence"]
+            entry = entry.model_copy(update=changes)
+        body = canonical_bytes(entry)
+        head = line["head"] = link(lines[0]["ledger_id"], line["sequence"], head, body)
+        line["body"] = base64.b64encode(body).decode()
+    checkpoint = Checkpoint(party=lines[0]["name"], ledger_id=lines[0]["ledger_id"], sequence=len(central), head=head)
+    envelope = close_envelope(CHECKPOINT, canonical_bytes(checkpoint), world.centre.keys.signing)
+    lines[-1]["body"] = base64.b64encode(envelope).decode()
+    path.write_text("".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines))
+    assert sequence
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "text"),
+    [
+        (
+            "enrolment",
+            {"reference": "1" * 64},
+            "central entry 2 cites another enrolment than the one that the site sig",
+        ),
+        ("batch", {"reference": "1" * 64}, "central entry 3 cites another batch than the one that the site signed"),
+        (
+            "batch",
+            {"refused": (Refusal(seal=5, code=RefusalCode.CONTENTS),)},
+            "central entry 3 is not what the receipt of site anne, entry 2, says of it",
+        ),
+    ],
+)
+def test_a_central_ledger_rewritten_after_its_receipts_is_found(
+    world: World, ready: Ready, tmp_path: Path, kind: str, changes: dict[str, Any], text: str
+) -> None:
+    anne, approval = ready
+    anne.release(world.campaign, approval, 1)
+    world.deliver(anne)
+    path = rewritten(world, tmp_path / "centre.jsonl", kind, **changes)
+    with pytest.raises(VerificationError, match=text):
         verify_export(path)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hospital import Hospital, a_campaign
-from sqlalchemy import delete, text
+from sqlalchemy import delete, select, text
 from world import World
 
 from ldp_client.errors import ChainError, CloneError, ForkError, SignerError
@@ -182,7 +182,7 @@ def test_a_site_is_suspended_resumed_and_gets_another_node(ldp: Terminal, gather
 
 
 def site_export(world: World, hospital: Hospital, path: Path, *, receipts: list[bytes], entries: int = 0) -> Path:
-    """What the site would write: its entries up to `entries`, the campaigns and these receipts."""
+    """What the site would write: its entries up to `entries`, the campaigns, these receipts and as many headers."""
     count, keys = entries or hospital.sequence, world.centre.keys
     lines: list[dict[str, Any]] = [
         {
@@ -202,6 +202,11 @@ def site_export(world: World, hospital: Hospital, path: Path, *, receipts: list[
         if sequence <= count:
             entry = {"sequence": sequence, "body": base64.b64encode(body).decode(), "head": head}
             lines.append({"type": "entry", **entry})
+    headers = select(tables.headers.c.envelope).where(tables.headers.c.site == hospital.site)
+    with world.centre.database.snapshot() as connection:
+        announced = list(connection.execute(headers.order_by(tables.headers.c.first)).scalars())
+    for header in announced[: len(receipts)]:
+        lines.append({"type": "document", "kind": "header", "body": base64.b64encode(header).decode()})
     for receipt in receipts:
         lines.append({"type": "document", "kind": "receipt", "body": base64.b64encode(receipt).decode()})
     checkpoint = Checkpoint(
