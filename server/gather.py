@@ -6,10 +6,12 @@ delivers a message once and never again, so every reply is handled when it arriv
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -33,6 +35,7 @@ from ldp_client.wire.document import (
 
 OFFER, PULL = "query.offer", "query.pull"
 SERVER_CONFIG, UNTIL_FINISHED = "server-config", "until-finished"
+LOCK_NAME = "gather.lock"
 _log = logging.getLogger(__name__)
 
 
@@ -339,6 +342,29 @@ def server_app(open_centre: Callable[[Path], Centre]) -> ServerApp:
         path = context.run_config.get(SERVER_CONFIG)
         if not isinstance(path, str) or not path:
             raise ConfigurationError(f"the run setting {SERVER_CONFIG} must be the path of server.toml; found none")
-        gather(grid, open_centre(Path(path)), until_finished=context.run_config.get(UNTIL_FINISHED) is not False)
+        until_finished = context.run_config.get(UNTIL_FINISHED) is not False
+        with _alone(Path(path).parent):
+            gather(grid, open_centre(Path(path)), until_finished=until_finished)
 
     return app
+
+
+def somebody_gathers(folder: Path) -> bool:
+    """Whether a gathering works for the centre in a folder.
+
+    It holds a lock, of which the kernel lets go however its process ends; Flower takes minutes to notice a SIGKILL.
+    """
+    with (folder / LOCK_NAME).open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Gather beside nobody: one that an earlier life of the centre left behind ends first."""
+    with (folder / LOCK_NAME).open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

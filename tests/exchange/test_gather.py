@@ -21,7 +21,7 @@ from ldp_client.courier import answer, courier_app
 from ldp_client.errors import ConfigurationError
 from ldp_client.spool import Inbox, Outbox
 from ldp_client.wire.document import Document, file_name
-from server.gather import Pace, gather, server_app
+from server.gather import Pace, gather, server_app, somebody_gathers
 
 Mangle = Callable[[Message, Message], Message]
 
@@ -465,12 +465,14 @@ def test_the_server_app_opens_the_centre_of_its_run_setting(world: World, tmp_pa
     def open_centre(path: Path) -> MemoryCentre:
         opened.append(path)
         world.centre.expected = 0
+        assert somebody_gathers(path.parent)
         return world.centre
 
     app = server_app(open_centre)
     config = {"server-config": str(tmp_path / "server.toml")}
     app(world.grid, Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config))
     assert opened == [tmp_path / "server.toml"]
+    assert not somebody_gathers(tmp_path)
 
 
 def test_a_run_without_its_setting_is_refused(world: World) -> None:
