@@ -64,7 +64,7 @@ QUICK = Drill(
     patience_seconds=240.0,
 )
 FULL = Drill(
-    {"agent": 60, "courier": 50, "supernode": 22, "serverapp": 24, "superlink": 22, "centre": 22},
+    {"agent": 66, "courier": 60, "supernode": 20, "serverapp": 20, "superlink": 20, "centre": 20},
     {"disk full": 4, "ledger read-only": 4, "clock jumps": 6, "PostgreSQL restarts": 5},
     pace_seconds=1.0,
     xrays=60,

@@ -7,6 +7,7 @@ import datetime
 import fcntl
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from ldp_client.processes import Program, Supervised, family_members
 KINDS = ("agent", "courier", "supernode", "serverapp", "superlink", "centre")
 # Which program of the family of a service it is; None: the service itself.
 _PROGRAMS = {"supernode": "flower-supernode", "serverapp": "flwr-serverapp", "superlink": "flower-superlink"}
+BEFORE_RELEASE = 3
+"""Entries of a ledger that nothing was charged in: its genesis, a policy, an approval."""
 _SERVICES = {"agent": "agent", "courier": "courier", "supernode": "node"}
 
 
@@ -31,6 +34,8 @@ class Machines:
     programs: dict[str, Program]
     sites: tuple[str, ...]
     killed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    _entries_before: dict[str, int] = field(default_factory=dict)
+    """Where a site's ledger was when its agent was killed last."""
 
     def kill(self, kind: str, site: str | None = None) -> bool:
         """Kill one process of a kind with SIGKILL, if one runs now."""
@@ -40,6 +45,8 @@ class Machines:
         with contextlib.suppress(ProcessLookupError):
             os.kill(victims[0], signal.SIGKILL)
             self.killed[kind] += 1
+            if kind == "agent" and site is not None:
+                self._entries_before[site] = self._entries(site)
             return True
         return False
 
@@ -47,19 +54,32 @@ class Machines:
         """Whether a process of a kind runs and has been of use since it began: killed earlier, it would only be killed
         on the doorstep, and nothing would ever move.
         """
-        if kind in ("superlink", "centre"):
-            # Of use to nobody but the gathering.
+        if kind not in _SERVICES:
+            # The three are of use together, and only to the gathering.
+            if not (self._victims("centre", None) and self._victims("superlink", None)):
+                return False
             kind = "serverapp"
         victims = self._victims(kind, site)
         if not victims:
             return False
         began = _began(victims[0])
         if kind == "agent":
-            return _is_held(self.folder / site / "agent" / "agent.lock")
+            agent = self.folder / site / "agent"
+            before = self._entries_before.get(site, BEFORE_RELEASE)
+            return _is_held(agent / "agent.lock") and self._entries(site) > before
         if kind in ("courier", "supernode"):
             return bool(self._answers(site, began))
         answers = [answer for name in self.sites for answer in self._answers(name, began)]
         return "query.pull" in answers or len(answers) >= 4
+
+    def _entries(self, site: str) -> int:
+        """How many entries the site's ledger has; 0 while its disk is broken."""
+        path = self.folder / site / "agent" / "ledger.sqlite3"
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as ledger:
+                return int(ledger.execute("SELECT max(sequence) FROM entries").fetchone()[0])
+        except sqlite3.Error:
+            return 0
 
     def _answers(self, site: str, since: float) -> list[str]:
         """What the site's courier has answered since a time."""
