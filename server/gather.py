@@ -6,11 +6,14 @@ delivers a message once and never again, so every reply is handled when it arriv
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +35,7 @@ from ldp_client.wire.document import (
 
 OFFER, PULL = "query.offer", "query.pull"
 SERVER_CONFIG, UNTIL_FINISHED = "server-config", "until-finished"
+LOCK_NAME = "gather.lock"
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +72,10 @@ class Pace:
     """Before a site that had nothing new is asked again; doubles up to `longest_wait`."""
     longest_wait: float = 10.0
     ttl: float = 300.0
-    """How long a request stays valid; a killed SuperNode is noticed after this time."""
+    """How long a request stays valid."""
+    patience: float = 20.0
+    """After this silence a site that is online is offered anew, whatever it still owes: Flower delivers once, and what
+    a killed courier or SuperNode had been asked is gone."""
     batches_per_pull: int = 32
 
 
@@ -80,6 +87,9 @@ class _Visit:
     node: int
     due: float
     wait: float
+    online: bool = True
+    quiet_since: float = float("-inf")
+    """When it was asked, or answered, last."""
     pending: dict[str, _Request] = field(default_factory=dict)
     last: list[Document] | None = None
     progress: bool = False
@@ -144,14 +154,20 @@ class _Gathering:
             known = self._visits.get(site)
             if known is None or known.node != node_id:
                 self._visits[site] = _Visit(site, node_id, due=now, wait=self._pace.first_wait)
+        for site, visit in self._visits.items():
+            visit.online = site in online
         # A site that goes keeps its pending requests until they end: its reply may be on its way already.
         for site in [site for site, visit in self._visits.items() if site not in online and not visit.pending]:
             del self._visits[site]
 
     def _offers(self) -> list[tuple[_Visit, _Request, RecordDict]]:
-        """An offer to every site that is due and has nothing pending."""
-        due = [visit for visit in self._visits.values() if not visit.pending and visit.due <= self._clock()]
-        return [self._compose_offer(visit) for visit in due]
+        """An offer to every site that is due and has nothing pending, or has been silent for too long."""
+        now, patience = self._clock(), self._pace.patience
+        return [
+            self._compose_offer(visit)
+            for visit in self._visits.values()
+            if (visit.online and visit.quiet_since + patience <= now if visit.pending else visit.due <= now)
+        ]
 
     def _compose_offer(self, visit: _Visit) -> tuple[_Visit, _Request, RecordDict]:
         documents = within_limits(self._centre.offer(visit.site))
@@ -188,6 +204,7 @@ class _Gathering:
         ]
         ids: list[str | None] = list(self._grid.push_messages(messages))
         for (visit, request, _), message_id in zip(requests, ids, strict=True):
+            visit.quiet_since = self._clock()
             if message_id is not None:
                 visit.pending[message_id] = request
             else:
@@ -215,9 +232,8 @@ class _Gathering:
             for reply in replies:
                 came = True
                 self._handle(visit, reply)
-            for message_id in [key for key, request in visit.pending.items() if request.until < self._clock()]:
-                del visit.pending[message_id]
-                self._failed(visit, "expired")
+            now = self._clock()
+            self._forget(visit, [key for key, request in visit.pending.items() if request.until < now], "expired")
             if not visit.pending:
                 self._settle(visit)
         return came
@@ -225,7 +241,10 @@ class _Gathering:
     def _handle(self, visit: _Visit, reply: Message) -> None:
         # Replies that the SuperLink makes itself (a node is gone, a time ran out) bear its own node id: only the id of
         # the request tells whose they are. An id that was never sent to this site is nobody's.
-        request = visit.pending.pop(reply.metadata.reply_to_message_id, None)
+        message_id = reply.metadata.reply_to_message_id
+        earlier = list(takewhile(lambda asked: asked != message_id, visit.pending))
+        request = visit.pending.pop(message_id, None)
+        visit.quiet_since = self._clock()
         if request is None:
             _log.warning("site %s: a reply to no request of ours was passed over", visit.site)
             return
@@ -235,7 +254,10 @@ class _Gathering:
             if reply.metadata.src_node_id != visit.node:
                 raise EnvelopeError("the reply bears another node's name")
             if request.kind == OFFER:
-                self._take_answer(visit, _record(reply, "answer", request.nonce))
+                record = _record(reply, "answer", request.nonce)
+                # A courier answers one question after the other: what was asked before this is lost, and asked anew.
+                self._forget(visit, earlier, "unanswered")
+                self._take_answer(visit, record)
             else:
                 self._take_batches(visit, request, reply)
         except LdpError as error:
@@ -276,6 +298,11 @@ class _Gathering:
             visit.wait = min(2 * visit.wait, self._pace.longest_wait)
         visit.progress = visit.failed = False
 
+    def _forget(self, visit: _Visit, message_ids: list[str], reason: str) -> None:
+        for message_id in message_ids:
+            del visit.pending[message_id]
+            self._failed(visit, reason)
+
     def _failed(self, visit: _Visit, reason: str) -> None:
         _log.warning("site %s: to be asked again (%s)", visit.site, reason)
         visit.failed = True
@@ -315,6 +342,29 @@ def server_app(open_centre: Callable[[Path], Centre]) -> ServerApp:
         path = context.run_config.get(SERVER_CONFIG)
         if not isinstance(path, str) or not path:
             raise ConfigurationError(f"the run setting {SERVER_CONFIG} must be the path of server.toml; found none")
-        gather(grid, open_centre(Path(path)), until_finished=context.run_config.get(UNTIL_FINISHED) is not False)
+        until_finished = context.run_config.get(UNTIL_FINISHED) is not False
+        with _alone(Path(path).parent):
+            gather(grid, open_centre(Path(path)), until_finished=until_finished)
 
     return app
+
+
+def somebody_gathers(folder: Path) -> bool:
+    """Whether a gathering works for the centre in a folder.
+
+    It holds a lock, of which the kernel lets go however its process ends; Flower takes minutes to notice a SIGKILL.
+    """
+    with (folder / LOCK_NAME).open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Gather beside nobody: one that an earlier life of the centre left behind ends first."""
+    with (folder / LOCK_NAME).open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -21,7 +21,7 @@ from server.centre import Centre
 from server.certificates import TLS_FOLDER, CertificateFiles, create_authority, issue_server_certificate
 from server.config import ExchangeSection, initialise
 from server.edge import EdgeConfig
-from server.gather import SERVER_CONFIG, UNTIL_FINISHED
+from server.gather import SERVER_CONFIG, UNTIL_FINISHED, somebody_gathers
 from server.store import sites
 from server.superlink import (
     SuperLinkConfig,
@@ -49,6 +49,7 @@ class Service:
     parts: dict[str, Running] = field(default_factory=dict)
     """What this service started, by name: without one of them it is no service."""
     _run: int | None = None
+    _gathers: bool = False
     _registered: set[str] = field(default_factory=set)
 
     def run(self, stop: threading.Event) -> None:
@@ -64,8 +65,9 @@ class Service:
                 self._check_parts()
                 try:
                     self.register_nodes()
-                    if waited >= STATUS_SECONDS:
-                        self._keep_gathering()
+                    died = self._gathering_died()
+                    if died or waited >= STATUS_SECONDS:
+                        self._keep_gathering(died)
                         waited = 0.0
                 except OperationalError as error:
                     # A database that restarts is no reason to let go of the hospitals' connections.
@@ -76,6 +78,11 @@ class Service:
             if self._run is not None:
                 with contextlib.suppress(ExchangeError):
                     stop_run(self.superlink, self._run)
+
+    def _gathering_died(self) -> bool:
+        """Whether the gathering's process was at work and is gone: Flower would say so when a heartbeat has run out."""
+        before, self._gathers = self._gathers, somebody_gathers(self.config_path.parent)
+        return before and not self._gathers
 
     def _check_parts(self) -> None:
         for name, process in self.parts.items():
@@ -103,8 +110,8 @@ class Service:
             mark.write_text(key_digest)
             log.info("the node of %s may connect", site.site)
 
-    def _keep_gathering(self) -> None:
-        if self._run is None:
+    def _keep_gathering(self, died: bool) -> None:
+        if self._run is None or died:
             # A centre that was killed leaves its gathering behind, and the SuperLink would take it up beside the new.
             for run in unfinished_runs(self.superlink):
                 with contextlib.suppress(ExchangeError):

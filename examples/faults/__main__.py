@@ -57,16 +57,16 @@ class Drill:
 
 
 QUICK = Drill(
-    {"agent": 6, "courier": 5, "supernode": 3, "serverapp": 2, "superlink": 2, "centre": 2},
+    {"agent": 6, "courier": 6, "supernode": 2, "serverapp": 2, "superlink": 2, "centre": 2},
     {"disk full": 1, "ledger read-only": 1, "clock jumps": 2, "PostgreSQL restarts": 1},
-    pace_seconds=2.5,
+    pace_seconds=1.0,
     xrays=40,
     patience_seconds=240.0,
 )
 FULL = Drill(
-    {"agent": 60, "courier": 50, "supernode": 22, "serverapp": 24, "superlink": 22, "centre": 22},
+    {"agent": 66, "courier": 60, "supernode": 20, "serverapp": 20, "superlink": 20, "centre": 20},
     {"disk full": 4, "ledger read-only": 4, "clock jumps": 6, "PostgreSQL restarts": 5},
-    pace_seconds=4.5,
+    pace_seconds=1.0,
     xrays=60,
     patience_seconds=600.0,
 )
@@ -229,7 +229,7 @@ def _gather_through(network: Network, storm: Storm, weather: Weather, patience_s
                 storm.blow()
                 time.sleep(0.2)
         approved: set[str] = set()
-        until = time.monotonic() + patience_seconds
+        until, left = time.monotonic() + patience_seconds, storm.left
         next_look = 0.0
         while True:
             # It begins when all sites have the first campaign: what is killed is at work, not starting.
@@ -238,8 +238,8 @@ def _gather_through(network: Network, storm: Storm, weather: Weather, patience_s
                 storm.blow()
                 weather.storm(0.0 if storm.over else WEATHER)
             now = time.monotonic()
-            if not storm.over:
-                until = now + patience_seconds
+            if storm.left != left:
+                left, until = storm.left, now + patience_seconds
             if now >= next_look:
                 next_look = now + 1.0
                 approved |= {site for site in SITES if site not in approved and _approve(network, site, campaign)}

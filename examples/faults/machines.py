@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import fcntl
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +20,8 @@ from ldp_client.processes import Program, Supervised, family_members
 KINDS = ("agent", "courier", "supernode", "serverapp", "superlink", "centre")
 # Which program of the family of a service it is; None: the service itself.
 _PROGRAMS = {"supernode": "flower-supernode", "serverapp": "flwr-serverapp", "superlink": "flower-superlink"}
+BEFORE_RELEASE = 3
+"""Entries of a ledger that nothing was charged in: its genesis, a policy, an approval."""
 _SERVICES = {"agent": "agent", "courier": "courier", "supernode": "node"}
 
 
@@ -24,28 +29,72 @@ _SERVICES = {"agent": "agent", "courier": "courier", "supernode": "node"}
 class Machines:
     """All services by name: "centre", and "SITE-agent", "SITE-courier", "SITE-node" for each site."""
 
+    folder: Path
     services: dict[str, Supervised]
     programs: dict[str, Program]
     sites: tuple[str, ...]
     killed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    _entries_before: dict[str, int] = field(default_factory=dict)
+    """Where a site's ledger was when its agent was killed last."""
 
     def kill(self, kind: str, site: str | None = None) -> bool:
         """Kill one process of a kind with SIGKILL, if one runs now."""
-        name = f"{site}-{_SERVICES[kind]}" if kind in _SERVICES else "centre"
-        wanted = _PROGRAMS.get(kind)
-        victims = [self.services[name].current.pid] if wanted is None else self._of_family(name, wanted)
-        if not victims or not _running(victims[0]):
+        victims = self._victims(kind, site)
+        if not victims:
             return False
         with contextlib.suppress(ProcessLookupError):
             os.kill(victims[0], signal.SIGKILL)
             self.killed[kind] += 1
+            if kind == "agent" and site is not None:
+                self._entries_before[site] = self._entries(site)
             return True
         return False
 
-    def gathering_for(self) -> float:
-        """How many seconds the ServerApp has been running; 0 if there is none."""
-        ages = [_age(pid) for pid in self._of_family("centre", _PROGRAMS["serverapp"])]
-        return max(ages, default=0.0)
+    def useful(self, kind: str, site: str) -> bool:
+        """Whether a process of a kind runs and has been of use since it began: killed earlier, it would only be killed
+        on the doorstep, and nothing would ever move.
+        """
+        if kind not in _SERVICES:
+            # The three are of use together, and only to the gathering.
+            if not (self._victims("centre", None) and self._victims("superlink", None)):
+                return False
+            kind = "serverapp"
+        victims = self._victims(kind, site)
+        if not victims:
+            return False
+        began = _began(victims[0])
+        if kind == "agent":
+            agent = self.folder / site / "agent"
+            before = self._entries_before.get(site, BEFORE_RELEASE)
+            return _is_held(agent / "agent.lock") and self._entries(site) > before
+        if kind in ("courier", "supernode"):
+            return bool(self._answers(site, began))
+        answers = [answer for name in self.sites for answer in self._answers(name, began)]
+        return "query.pull" in answers or len(answers) >= 4
+
+    def _entries(self, site: str) -> int:
+        """How many entries the site's ledger has; 0 while its disk is broken."""
+        path = self.folder / site / "agent" / "ledger.sqlite3"
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as ledger:
+                return int(ledger.execute("SELECT max(sequence) FROM entries").fetchone()[0])
+        except sqlite3.Error:
+            return 0
+
+    def _answers(self, site: str, since: float) -> list[str]:
+        """What the site's courier has answered since a time."""
+        found = []
+        for line in (self.folder / "logs" / f"{site}-courier.log").read_text().splitlines():
+            at, _, what = line.partition(" INFO ldp_client.courier answered ")
+            if what and datetime.datetime.fromisoformat(at).timestamp() > since:
+                found.append(what)
+        return found
+
+    def _victims(self, kind: str, site: str | None) -> list[int]:
+        name = f"{site}-{_SERVICES[kind]}" if kind in _SERVICES else "centre"
+        wanted = _PROGRAMS.get(kind)
+        pids = [self.services[name].current.pid] if wanted is None else self._of_family(name, wanted)
+        return [pid for pid in pids if _running(pid)]
 
     def _of_family(self, name: str, wanted: str) -> list[int]:
         return [pid for pid in family_members(self.programs[name].family) if wanted in _command(pid)]
@@ -59,12 +108,26 @@ def _running(pid: int) -> bool:
         return False
 
 
-def _age(pid: int) -> float:
+def _began(pid: int) -> float:
+    """When a process began, in seconds since 1970; infinity if it has ended."""
     try:
         started = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except OSError:
-        return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+        return float("inf")
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+    return time.time() - age
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether somebody holds a lock file: an agent does while it works."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _command(pid: int) -> list[str]:
@@ -109,7 +172,7 @@ def machines(network: Network, edge_port: int, clock: dict[str, Path]) -> Iterat
     try:
         for name, program in programs.items():
             kept[name] = Supervised(program, first_seconds=0.5, most_seconds=2.0)
-        yield Machines(kept, programs, tuple(network.sites))
+        yield Machines(folder, kept, programs, tuple(network.sites))
     finally:
         for one in kept.values():
             one.ask()

@@ -1,4 +1,8 @@
-"""When things happen: kills and other faults in an order drawn by lot, one after the other, each ended in its time."""
+"""When things happen: whatever has been killed least, for its quota, is killed next, as soon as it is of use again.
+
+So the road moves between two kills, each kind gets its number, and none waits for another's to be over. Faults that
+are no kills are spread evenly among them, each ended in its time.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,11 @@ from dataclasses import dataclass, field
 from examples.faults.machines import Machines
 
 log = logging.getLogger("faults")
-# Flower takes a node that was killed back when its heartbeat has run out, after some 80 s: killed earlier, it would
-# only be killed on the doorstep.
-NODE_SECONDS = 90.0
-# The centre takes its time to start. Killed again before it gathers, it would only be killed on the doorstep as well.
-GATHERING_SECONDS = 5.0
+OF_A_SITE = ("agent", "courier", "supernode")
+AHEAD = 0.35
+"""How much more of its quota a kind may have had than the one that had least."""
+NODES_DOWN = 2
+"""Flower takes a node that was killed back when its heartbeat has run out, after some 80 s: one stays connected."""
 
 
 @dataclass(frozen=True)
@@ -31,34 +35,31 @@ class Fault:
 
 @dataclass
 class Storm:
-    """A bag of kills (by kind) and faults, of which one is drawn every `pace_seconds` in the mean."""
+    """Kills by kind, each a quota, and faults; between two of them a random time of `pace_seconds` in the mean."""
 
     machines: Machines
-    kills: dict[str, int]
+    quotas: dict[str, int]
     faults: list[Fault]
     pace_seconds: float
     dice: random.Random
     happened: Counter[str] = field(default_factory=Counter)
-    _bag: list[str | Fault] = field(default_factory=list)
+    _to_come: list[Fault] = field(default_factory=list)
     _going_on: dict[str, tuple[Fault, float]] = field(default_factory=dict)
     _next: float = 0.0
-    _node_killed: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._bag = [kind for kind, count in self.kills.items() for _ in range(count)]
-        self._bag += self.faults
-        self.dice.shuffle(self._bag)
-        # A node needs more than a minute to come back: its kills come early rather than late.
-        self._bag.sort(key=lambda one: one != "supernode" or self.dice.random() > 0.7)
+        self._to_come = list(self.faults)
+        self.dice.shuffle(self._to_come)
 
     @property
     def over(self) -> bool:
         """Whether everything has happened and nothing goes on."""
-        return not self._bag and not self._going_on
+        return self.left == 0 and not self._going_on
 
     @property
     def left(self) -> int:
-        return len(self._bag)
+        """How many kills and faults are to come."""
+        return sum(self.quotas.values()) - sum(self.machines.killed.values()) + len(self._to_come)
 
     def blow(self) -> None:
         """Do what is due."""
@@ -67,47 +68,38 @@ class Storm:
             if now >= until and fault.end():
                 del self._going_on[name]
                 log.info("%s: over", name)
-        if not self._bag or now < self._next:
-            return
-        for place, one in enumerate(self._bag):
-            if self._happens(one):
-                del self._bag[place]
-                break
-        self._next = now + self.dice.expovariate(1 / self.pace_seconds)
+        if self.left and now >= self._next and (self._breaks() or self._kills()):
+            self._next = time.monotonic() + self.dice.expovariate(1 / self.pace_seconds)
 
-    def calm(self) -> None:
-        """End what still goes on.
-
-        Raises:
-            RuntimeError: a fault does not end.
-        """
-        until = time.monotonic() + 60
-        while self._going_on:
-            for name, (fault, _) in list(self._going_on.items()):
-                if fault.end():
-                    del self._going_on[name]
-            if time.monotonic() > until:
-                raise RuntimeError(f"a fault cannot be ended: {', '.join(self._going_on)}")
-            time.sleep(0.1)
-
-    def _happens(self, one: str | Fault) -> bool:
-        if isinstance(one, Fault):
-            if one.name in self._going_on or not one.begin():
-                return False
-            self._going_on[one.name] = (one, time.monotonic() + one.seconds)
-            self.happened[one.name] += 1
-            log.info("%s", one.name)
-            return True
-        site = self.dice.choice(self.machines.sites)
-        if one == "supernode":
-            site = min(self.machines.sites, key=lambda name: self._node_killed.get(name, 0.0))
-            if time.monotonic() - self._node_killed.get(site, float("-inf")) < NODE_SECONDS:
-                return False
-        if one in ("serverapp", "superlink", "centre") and self.machines.gathering_for() < GATHERING_SECONDS:
+    def _breaks(self) -> bool:
+        """Begin the next fault, if it is its turn."""
+        kills, quota = sum(self.machines.killed.values()), sum(self.quotas.values())
+        turn = 1 - len(self._to_come) / (len(self.faults) + 1)
+        if not self._to_come or kills < turn * quota:
             return False
-        if not self.machines.kill(one, site):
+        fault = self._to_come[0]
+        if fault.name in self._going_on or not fault.begin():
             return False
-        if one == "supernode":
-            self._node_killed[site] = time.monotonic()
-        log.info("kill -9 %s%s", one, f" of {site}" if one in ("agent", "courier", "supernode") else "")
+        del self._to_come[0]
+        self._going_on[fault.name] = (fault, time.monotonic() + fault.seconds)
+        self.happened[fault.name] += 1
+        log.info("%s", fault.name)
+        return True
+
+    def _kills(self) -> bool:
+        had = {kind: self.machines.killed[kind] / quota for kind, quota in self.quotas.items()}
+        least = min(had.values())
+        for kind in sorted(had, key=lambda kind: (had[kind], self.dice.random())):
+            if had[kind] < 1 and had[kind] <= least + AHEAD and self._kill(kind):
+                return True
+        return False
+
+    def _kill(self, kind: str) -> bool:
+        ready = [site for site in self.machines.sites if self.machines.useful(kind, site)]
+        if not ready or (kind == "supernode" and len(ready) <= len(self.machines.sites) - NODES_DOWN):
+            return False
+        site = self.dice.choice(ready)
+        if not self.machines.kill(kind, site):
+            return False
+        log.info("kill -9 %s%s (%d to come)", kind, f" of {site}" if kind in OF_A_SITE else "", self.left)
         return True

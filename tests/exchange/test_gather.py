@@ -21,7 +21,7 @@ from ldp_client.courier import answer, courier_app
 from ldp_client.errors import ConfigurationError
 from ldp_client.spool import Inbox, Outbox
 from ldp_client.wire.document import Document, file_name
-from server.gather import Pace, gather, server_app
+from server.gather import Pace, gather, server_app, somebody_gathers
 
 Mangle = Callable[[Message, Message], Message]
 
@@ -300,6 +300,49 @@ def test_a_request_without_a_reply_is_made_again_after_its_end(world: World) -> 
     assert 5 < world.clock() < 15
 
 
+@pytest.mark.parametrize("lost", ["offer", "pull"])
+def test_a_question_that_died_with_a_courier_is_asked_anew_long_before_its_end(
+    world: World, lost: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The node stays online; the first question of a kind is delivered to nobody, the ones after it are answered."""
+    dying, push = iter([lost]), world.grid.push_messages
+
+    def push_messages(messages: Iterable[Message]) -> Iterable[str]:
+        kept = list(messages)
+        node = world.grid.nodes[1]
+        ids: list[str] = []
+        for message in kept:
+            mine = message.metadata.dst_node_id == 1 and message.metadata.message_type == f"query.{lost}"
+            node.silent = mine and next(dying, None) == lost
+            ids += push([message])
+            node.silent = False
+        return ids
+
+    world.grid.push_messages = push_messages  # type: ignore[method-assign]
+    world.gather(pace=Pace(ttl=300.0, patience=20.0))
+    assert world.centre.batches["site-1"] == [b"sealed 1"]
+    assert 20 < world.clock() < 40
+    assert caplog.text.count("site site-1: to be asked again (unanswered)") == 1
+
+
+def test_a_site_that_stays_silent_is_offered_anew_and_its_questions_end(world: World) -> None:
+    world.grid.nodes[1].silent = True
+    world.gather(seconds=600, pace=Pace(ttl=60.0, patience=20.0))
+    assert 25 <= len(world.grid.offers_to(1)) <= 31
+
+
+def test_a_site_that_is_offline_is_asked_nothing_new(world: World) -> None:
+    world.grid.nodes[1].silent = True
+    nodes = world.grid.get_nodes
+
+    def get_nodes() -> Iterable[NodeInfo]:
+        return [node for node in nodes() if node.node_id != 1 or world.clock() < 5]
+
+    world.grid.get_nodes = get_nodes  # type: ignore[method-assign]
+    world.gather(seconds=200)
+    assert len(world.grid.offers_to(1)) == 1
+
+
 def test_an_error_made_by_the_superlink_is_told_apart_by_the_request(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -422,12 +465,14 @@ def test_the_server_app_opens_the_centre_of_its_run_setting(world: World, tmp_pa
     def open_centre(path: Path) -> MemoryCentre:
         opened.append(path)
         world.centre.expected = 0
+        assert somebody_gathers(path.parent)
         return world.centre
 
     app = server_app(open_centre)
     config = {"server-config": str(tmp_path / "server.toml")}
     app(world.grid, Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config))
     assert opened == [tmp_path / "server.toml"]
+    assert not somebody_gathers(tmp_path)
 
 
 def test_a_run_without_its_setting_is_refused(world: World) -> None:
