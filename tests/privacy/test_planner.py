@@ -236,6 +236,8 @@ def test_impossible_questions_are_refused() -> None:
         predict(release, EVEN, 10, np.zeros((5, 3)))
     with pytest.raises(ParameterError, match="at least 1 record; found 0"):
         outlook(release, 0)
+    with pytest.raises(ParameterError, match="a record holds 1 to 1,048,576 coordinates; found 0"):
+        advise(EVEN, 10, epsilon=1, dimension=0)
     with pytest.raises(ParameterError, match="epsilon must be"):
         advise(EVEN, 10, epsilon=Fraction(-1), dimension=2)
     with pytest.raises(ParameterError, match="epsilon must be exact: write it in quotes or as a fraction"):
