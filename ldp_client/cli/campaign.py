@@ -172,9 +172,9 @@ def plan(
             forecast = outlook(noised, count, shares, auc) if count else []
             show([{**made.model_dump(), "outlook": forecast, "set_aside": set_aside_rows(held)}], output)
         else:
-            say([*lines(made, campaign), *_unit_words(campaign)])
-            if count:
-                say(outlook_lines(noised, count, total=records is not None, prevalence=shares, auc=auc))
+            # Before the first line is said: where the forecast is refused, nothing else scrolls past the reason.
+            forecast_lines = outlook_lines(noised, count, total=records is not None, prevalence=shares, auc=auc)
+            say([*lines(made, campaign), *_unit_words(campaign), *forecast_lines])
             show_set_aside(held)
     end_with_set_aside(held)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ldp_client.errors import BudgetExceededError
+from ldp_client.errors import BudgetExceededError, ParameterError
+from ldp_client.privacy.fault import shown
 from ldp_client.privacy.loss import PrivacyLoss
 
 
@@ -19,10 +20,18 @@ def odometer(losses: Iterable[PrivacyLoss]) -> PrivacyLoss:
 
 @dataclass(frozen=True)
 class PrivacyFilter:
-    """Lets a charge pass while spent + requested <= budget. `unit` is the word for one protected unit."""
+    """Lets a charge pass while spent + requested <= budget. `unit` is the word for one protected unit.
+
+    Raises:
+        ParameterError: the budget is no `PrivacyLoss`; such a filter never exists.
+    """
 
     budget: PrivacyLoss
     unit: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.budget, PrivacyLoss):
+            raise ParameterError(f"a budget is a PrivacyLoss, in whole millionths; found {shown(self.budget)}")
 
     def remaining(self, spent: PrivacyLoss) -> PrivacyLoss:
         """budget - spent, never below 0."""

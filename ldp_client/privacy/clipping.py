@@ -82,11 +82,9 @@ def clip(steps: NDArray[np.int64], rule: Clip) -> Clipped:
     Truncation can only shrink, so the bound holds on the integers that are noised.
 
     Raises:
-        ParameterError: the steps are not int64, in which alone no magnitude and no product here can wrap.
+        ParameterError: the steps are not rows of int64, in which alone no magnitude and no product here can wrap.
     """
-    if steps.dtype != np.int64:
-        raise ParameterError(f"clipping takes the int64 steps that to_grid returns; found {steps.dtype}")
-    bounded = np.clip(steps, -MAX_STEPS, MAX_STEPS)
+    bounded = _saturated(steps)
     if isinstance(rule, BoxClip):
         return Clipped(np.clip(bounded, -rule.bound_steps, rule.bound_steps), rule)
     if isinstance(rule, DirectionClip):
@@ -102,12 +100,18 @@ def clip_beside(steps: NDArray[np.int64], kept: NDArray[np.bool_], rule: L1Clip)
     Raises:
         ParameterError: as `clip`.
     """
-    if steps.dtype != np.int64:
-        raise ParameterError(f"clipping takes the int64 steps that to_grid returns; found {steps.dtype}")
-    bounded = np.clip(steps, -MAX_STEPS, MAX_STEPS)
+    bounded = _saturated(steps)
     room = np.maximum(rule.radius_steps - l1_norm(bounded[:, kept]), 0)
     bounded[:, ~kept] = _into_ball(bounded[:, ~kept], room)
     return clip(bounded, rule)
+
+
+def _saturated(steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    if steps.dtype != np.int64 or steps.ndim != 2:
+        raise ParameterError(
+            f"clipping takes the int64 steps that to_grid returns; found {steps.dtype} of shape {steps.shape}"
+        )
+    return np.clip(steps, -MAX_STEPS, MAX_STEPS)
 
 
 def _into_ball(steps: NDArray[np.int64], radii: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -27,6 +27,7 @@ from ldp_client.privacy.spec import CodebookSpec
 SEED_BYTES = 32
 _BLOCK = 64  # bytes of keystream for one step of ChaCha20's counter
 _BATCH = 1 << 17  # coordinates of codewords held at once: they stay in the processor's cache
+_TABLE = 1 << 22  # near or not near, of so many codewords at once
 _SCORE_BITS = 12
 
 # round(1024 Phi^-1((i + 1/2) / 256)) for i = 128 .. 255: the standard normal distribution in 256 equally likely steps.
@@ -99,14 +100,18 @@ class Codebook:
             raise ParameterError(f"{len(value.steps)} records need as many seeds; found {len(seeds)}")
         if any(len(seed) != SEED_BYTES for seed in seeds):
             raise ParameterError(f"a codebook's seed has {SEED_BYTES} bytes; found another length")
-        near = nearest(self.spec, value.steps, seeds)  # (N, M)
         count, outside = self.spec.subset, self.spec.codewords - self.spec.subset
-        inside = coins(self.spec.threshold, len(near), source)
+        inside = coins(self.spec.threshold, len(seeds), source)
         # A rank for either side, whichever the coin chose: how many bytes are read says nothing of it.
-        rank = np.where(inside, *(uniform_below(np.full(len(near), side), source) for side in (count, outside)))
-        # The rank-th index of the chosen side, in the order of the indices.
-        chosen = near == inside[:, None]
-        indices = np.argmax(np.cumsum(chosen, axis=1) == rank[:, None] + 1, axis=1).astype(np.int64)
+        rank = np.where(inside, *(uniform_below(np.full(len(seeds), side), source) for side in (count, outside)))
+        indices = np.zeros(len(seeds), dtype=np.int64)
+        # So many rows at a time that the memory does not grow with the number of records.
+        rows = max(1, _TABLE // self.spec.codewords)
+        for part in (slice(start, start + rows) for start in range(0, len(seeds), rows)):
+            near = nearest(self.spec, value.steps[part], seeds[part])  # (n, M)
+            # The rank-th index of the chosen side, in the order of the indices.
+            chosen = near == inside[part, None]
+            indices[part] = np.argmax(np.cumsum(chosen, axis=1) == rank[part, None] + 1, axis=1)
         return NoisedIndices(indices, tuple(seeds), self.spec, proof=MADE)
 
 
@@ -121,7 +126,8 @@ def nearest(spec: CodebookSpec, steps: NDArray[np.int64], seeds: Sequence[bytes]
     for start in range(0, len(steps), rows):
         words = np.stack([codewords(spec, seed) for seed in seeds[start : start + rows]]).astype(np.int64)  # (n, M, d)
         product = np.matmul(words, steps[start : start + rows, :, None])[:, :, 0]  # (n, M)
-        # |u| <= 2^14 and |v| < 2^20: no product passes 2^34 and no score 2^26, so score and index fit one int64.
+        # |u| <= 2^14 and |v| < 2^20: no product passes 2^34 and no score 2^27 (roots are rounded down, at most to
+        # half), so score and index fit one int64.
         score = (product << _SCORE_BITS) // integer_root(np.einsum("nmd,nmd->nm", words, words))
         key = score * spec.codewords - np.arange(spec.codewords)
         # Keys are all different, so exactly s of a row reach its s-th largest.

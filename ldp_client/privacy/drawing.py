@@ -22,6 +22,9 @@ from ldp_client.privacy.randomized_response import Labels, NoisedLabels, Randomi
 from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, LatentSpec, ReleaseSpec
 from ldp_client.privacy.spec import L1Clip
 
+_REAL = "fiu"
+"""Floats of any width and byte order, and whole numbers, which are floats in a moment."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClippedPair:
@@ -59,8 +62,13 @@ def prepare(release: ReleaseSpec, outputs: NDArray[np.floating], labels: NDArray
     Whatever the floats are, what comes out is what the clip promises.
 
     Raises:
-        ParameterError: shapes that do not belong together or to the release, or a label that there is not.
+        ParameterError: no arrays of real numbers and of int64, shapes that do not belong together or to the release,
+            or a label that there is not.
     """
+    if not isinstance(outputs, np.ndarray) or outputs.dtype.kind not in _REAL:
+        # Texts and objects would be converted one by one, and the first that cannot be would be quoted.
+        found = outputs.dtype if isinstance(outputs, np.ndarray) else type(outputs).__name__
+        raise ParameterError(f"encoder outputs are a (N, k) array of floats; found {found}")
     if outputs.ndim != 2 or outputs.shape[1] != release.input_dimension:
         raise ParameterError(
             f"the release takes {release.input_dimension} numbers of an X-ray; found shape {outputs.shape}"

@@ -46,12 +46,14 @@ def outlook_lines(
     prevalence: Sequence[float] | None = None,
     auc: float | None = None,
 ) -> list[str]:
-    """The prediction in words for a site's screen, what it rests on, and what to ask for instead.
+    """The prediction in words for a site's screen, what it rests on, and what to ask for instead; of no records, none.
 
     `total` says that `records` are those of all sites; otherwise they are one site's, and 3 and 10 times as many are
     shown beside them.
     """
     population = _population(release, prevalence, SCENARIOS["usual"] if auc is None else auc)
+    if not records:
+        return ["no forecast: no record is left to release here; --records says how many all sites give together"]
     counts = [times * records for times in ((1,) if total else TIMES)]
     unsaid = [
         *(["AUC without noise: --auc says another"] if auc is None else []),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ldp_client.errors import ParameterError
 from ldp_client.privacy.image_spec import ImageSpec
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, ReleaseSpec
@@ -18,7 +19,13 @@ def best_guess(loss: PrivacyLoss) -> float:
 
 
 def best_identification(loss: PrivacyLoss, candidates: int) -> float:
-    """The highest chance of naming which of N equally likely X-rays it was: e^eps / (e^eps + N - 1)."""
+    """The highest chance of naming which of N equally likely X-rays it was: e^eps / (e^eps + N - 1).
+
+    Raises:
+        ParameterError: N is below 1.
+    """
+    if candidates < 1:
+        raise ParameterError(f"an X-ray is named among 1 or more; found {candidates}")
     return 1.0 / (1.0 + (candidates - 1) * math.exp(-float(loss)))
 
 

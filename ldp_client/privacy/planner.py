@@ -105,10 +105,8 @@ def candidates(
     Raises:
         ParameterError: epsilon is not positive or not exact, or a number is out of range.
     """
-    if dimension > MAX_DIMENSION:
-        raise ParameterError(
-            f"a record holds at most {MAX_DIMENSION:,} coordinates; found {dimension:,}; ask for fewer"
-        )
+    if not 1 <= dimension <= MAX_DIMENSION:
+        raise ParameterError(f"a record holds 1 to {MAX_DIMENSION:,} coordinates; found {dimension:,}")
     common: dict[str, Any] = {"epsilon": epsilon, "classes": classes}
     found, quarter = [], Fraction(dimension, 4)
     for label, code, constant in _CODES:

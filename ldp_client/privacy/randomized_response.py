@@ -26,7 +26,7 @@ class Labels:
     classes: int
 
     def __post_init__(self) -> None:
-        if self.values.dtype != np.int64 or self.values.ndim != 1:
+        if not isinstance(self.values, np.ndarray) or self.values.dtype != np.int64 or self.values.ndim != 1:
             raise ParameterError("labels are a (N,) array of int64")
         values = frozen(self.values)
         object.__setattr__(self, "values", values)

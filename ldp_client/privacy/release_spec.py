@@ -139,6 +139,12 @@ class JointCodebookSpec(_Joint):
         self._require_dimension(self.codebook.dimension, "the codebook")
         if self.constant is not None and not 0 < self.constant < 1:
             raise ValueError(f"the constant is a share of a unit vector, between 0 and 1; found {self.constant}")
+        step = self.codebook.clip.grid
+        if self.constant is not None and min(self.constant**2, 1 - self.constant**2) < step**2:
+            raise ValueError(
+                f"the constant, or what it leaves of a unit vector for the X-ray, is less than one step {step} of a "
+                f"direction; found {self.constant}"
+            )
         return self
 
     @property

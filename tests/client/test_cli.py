@@ -304,6 +304,7 @@ def test_campaign_is_listed_shown_and_planned(ldp: Terminal, world: World) -> No
     assert "with 20 records and 2 coordinates the classifier would be at chance" in ldp.out
     assert ldp("campaign", "plan", "pneumonia", "--auc", "0.9", "--prevalence", "0.2,0.3,0.5") == 2
     assert ldp("campaign", "plan", "pneumonia", "--auc", "1.5") == 2
+    assert ldp.out == ""
     assert world.site.ledger.counts(world.name) == (0, 0)  # free: nothing was drawn
 
 

@@ -53,6 +53,12 @@ def test_the_budget_itself_can_be_spent_to_the_last_millionth_and_not_one_more()
     assert refusal.value.exit_code == 4
 
 
+@pytest.mark.parametrize("budget", [2.0, float("nan"), 2_000_000, "2", None])
+def test_a_budget_that_is_no_loss_is_refused_when_the_filter_is_made(budget: object) -> None:
+    with pytest.raises(ParameterError, match=rf"a budget is a PrivacyLoss, in whole millionths; found '?{budget}"):
+        PrivacyFilter(budget, "patient")  # type: ignore[arg-type]
+
+
 def test_what_remains_is_never_negative() -> None:
     assert PrivacyFilter(PrivacyLoss(1), "image").remaining(PrivacyLoss(2)) == NOTHING
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from ldp_client.privacy.noise import REKEY_BYTES, SystemSource
 
@@ -98,6 +102,24 @@ def test_threads_share_no_block() -> None:
         streams = list(pool.map(lambda _: source(BLOCK * 64), range(800)))
     everything = blocks(*streams)
     assert len(everything) == len(set(everything)) == 800 * 64
+
+
+def test_one_thread_waits_while_another_reads_the_keystream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the lock they meet inside: the keystream is read by two at once and counted wrongly."""
+    source, inside = SystemSource(), threading.Lock()
+    stream = Cipher(algorithms.ChaCha20(bytes(32), bytes(16)), mode=None).encryptor()
+
+    def update(data: bytes) -> bytes:
+        assert inside.acquire(blocking=False), "two threads in one keystream"
+        time.sleep(0.002)
+        inside.release()
+        return stream.update(data)
+
+    source(1)
+    monkeypatch.setattr(source, "_stream", SimpleNamespace(update=update))
+    with ThreadPoolExecutor(8) as pool:
+        everything = blocks(*pool.map(lambda _: source(BLOCK), range(32)))
+    assert len(set(everything)) == 32
 
 
 def test_two_sources_share_no_block() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
-from ldp_client.privacy.clipping import Clipped, clip, l1_norm, to_grid
+from ldp_client.privacy.clipping import Clipped, clip, integer_root, l1_norm, to_grid
 from ldp_client.privacy.spec import MAX_DIMENSION, MAX_STEPS, L1Clip
 
 GRID = Fraction(1, 1024)
@@ -78,6 +79,13 @@ def test_the_grid_rounds_to_the_nearest_step() -> None:
     assert to_grid(np.array([[0.24, 0.26, -0.26, 1.0]]), Fraction(1, 2)).tolist() == [[0, 1, -1, 2]]
 
 
+def test_integer_roots_are_exact_beside_every_square_where_a_floats_are_not() -> None:
+    """sqrt(k^2 - 1) is k in floats from k = 2^26 + 1 on."""
+    numbers = [k * k + near for k in (1, 2, 3, 2**13, 2**26, 2**26 + 1, 94_906_265) for near in (-1, 0, 1)]
+    assert int(math.sqrt(max(numbers) - 2)) ** 2 > max(numbers) - 2
+    assert integer_root(np.array(numbers)).tolist() == [math.isqrt(number) for number in numbers]
+
+
 def test_two_encoder_outputs_of_one_batch_do_not_influence_each_other() -> None:
     rule = L1Clip(radius_steps=10)
     rows = np.array([[100, 3], [1, 2], [-7, -8]], dtype=np.int64)
@@ -124,6 +132,12 @@ def test_other_types_are_refused_because_their_magnitudes_or_products_wrap(kind:
     """As int16, the absolute value of -32768 is -32768; as int32, 2^20 * 2^20 is 0."""
     with pytest.raises(ParameterError, match="clipping takes the int64 steps that to_grid returns; found"):
         clip(np.zeros((1, 3), dtype=kind), L1Clip(radius_steps=1000))
+
+
+@pytest.mark.parametrize("shape", [(3,), (), (1, 1, 3)])
+def test_what_has_no_rows_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ParameterError, match=r"to_grid returns; found int64 of shape \("):
+        clip(np.zeros(shape, dtype=np.int64), L1Clip(radius_steps=1000))
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,14 @@ def test_how_much_randomness_is_read_says_nothing_of_the_coin_or_the_direction()
             assert (source.asked, source.left) == ([8, 4, 4, 4], b"")
 
 
+def test_in_parts_or_at_once_the_draw_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, rows = book(3, count=8, subset=3), np.random.default_rng(4).normal(size=(7, 3))
+    value, public = directions(*map(tuple, rows.tolist())), seeds(7)
+    at_once = Codebook(spec)(value, public, Counter("draw")).indices
+    monkeypatch.setattr(codebook, "_TABLE", 2 * spec.codewords)
+    assert np.array_equal(Codebook(spec)(value, public, Counter("draw")).indices, at_once)
+
+
 def test_indices_fit_their_probabilities() -> None:
     spec, count = book(3, count=16, subset=5), 200_000
     value, public = directions((0.3, -0.5, 0.2)), seeds(1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,10 +235,36 @@ def test_rows_keep_their_labels_when_some_are_taken() -> None:
     assert np.argmax(taken.vectors.steps, axis=1).tolist() == [2, 0]
 
 
+@each
+@pytest.mark.parametrize(
+    ("outputs", "found"),
+    [
+        (np.zeros((2, 4), dtype=complex), "complex128"),
+        (np.array([["1", "2", "3", "secret"]] * 2), "<U6"),
+        (np.array([[None, 10**400, 1, 2]] * 2, dtype=object), "object"),
+        (np.zeros((2, 4), dtype="datetime64[s]"), r"datetime64\[s\]"),
+        ([[0.0] * 4] * 2, "list"),
+        (None, "NoneType"),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_refused_and_not_quoted(name: str, outputs: Any, found: str) -> None:
+    with pytest.raises(ParameterError, match=rf"^encoder outputs are a \(N, k\) array of floats; found {found}$"):
+        prepare(RELEASES[name], outputs, np.array([0, 1]))
+
+
+@each
+@pytest.mark.parametrize("kind", ["i1", ">i2", "u8"])
+def test_whole_numbers_are_taken_for_what_they_are(name: str, kind: str) -> None:
+    extreme = np.array([[np.iinfo(kind).min, np.iinfo(kind).max, 0, 1]] * 2, dtype=kind)
+    steps = vectors(prepare(RELEASES[name], extreme, np.array([0, 2]))).steps
+    assert np.array_equal(steps, vectors(prepare(RELEASES[name], extreme.astype(float), np.array([0, 2]))).steps)
+    assert holds(RELEASES[name], steps)
+
+
 @pytest.mark.parametrize("name", RELEASES)
 def test_labels_that_would_choose_rows_are_refused(name: str) -> None:
     outputs = np.zeros((2, RELEASES[name].input_dimension))
-    for labels in (np.array([True, False]), np.array([0.0, 1.0]), np.array([[0], [1]])):
+    for labels in (np.array([True, False]), np.array([0.0, 1.0]), np.array([[0], [1]]), [0, 1]):
         with pytest.raises(ParameterError, match=r"labels are a \(N,\) array of int64"):
             prepare(RELEASES[name], outputs, labels)
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from ldp_client.errors import ParameterError
 from ldp_client.privacy.loss import NOTHING, PrivacyLoss
 from ldp_client.privacy.meaning import best_guess, best_identification, bits, in_words, unit_in_words
 
@@ -28,6 +29,12 @@ def test_at_epsilon_zero_nothing_is_learnt() -> None:
 def test_one_of_two_is_the_yes_no_question() -> None:
     for micro in (1, 10**6, 5 * 10**6):
         assert best_identification(PrivacyLoss(micro), 2) == best_guess(PrivacyLoss(micro))
+
+
+@pytest.mark.parametrize("candidates", [0, -5])
+def test_nobody_is_named_among_none(candidates: int) -> None:
+    with pytest.raises(ParameterError, match=f"an X-ray is named among 1 or more; found {candidates}"):
+        best_identification(PrivacyLoss.of(1), candidates)
 
 
 def test_the_ceilings_are_what_bayes_gives_the_best_attacker_against_the_worst_mechanism() -> None:

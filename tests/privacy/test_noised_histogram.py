@@ -71,7 +71,13 @@ def test_counts_of_another_origin_cannot_be_noised_nor_pose_as_noised() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "text"), [((0, 2, 0), r"a label must lie in 0\.\.1"), ((0, 0, 4), r"a bin must lie in 0\.\.3")]
+    ("row", "text"),
+    [
+        ((0, 2, 0), r"a label must lie in 0\.\.1"),
+        ((0, -1, 0), r"a label must lie in 0\.\.1"),
+        ((0, 0, 4), r"a bin must lie in 0\.\.3"),
+        ((0, 0, -1), r"a bin must lie in 0\.\.3"),
+    ],
 )
 def test_a_label_or_bin_that_there_is_not_is_refused(row: tuple[int, int, int], text: str) -> None:
     with pytest.raises(ParameterError, match=text):

@@ -208,6 +208,10 @@ def test_the_outlook_has_three_sizes_and_every_scenario() -> None:
     assert "no other mechanism would be worth more at the same epsilon" in alone[-2]
     assert "how many records all sites give together is not known here" in alone[-1]
     assert "--records" not in all_sites[-1]
+    (nothing,) = outlook_lines(release, 0, total=False)
+    assert nothing == "no forecast: no record is left to release here; --records says how many all sites give together"
+    with pytest.raises(ParameterError, match=r"between 0\.5 and 1; found 2"):
+        outlook_lines(release, 0, total=False, auc=2)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +240,8 @@ def test_impossible_questions_are_refused() -> None:
         predict(release, EVEN, 10, np.zeros((5, 3)))
     with pytest.raises(ParameterError, match="at least 1 record; found 0"):
         outlook(release, 0)
+    with pytest.raises(ParameterError, match="a record holds 1 to 1,048,576 coordinates; found 0"):
+        advise(EVEN, 10, epsilon=1, dimension=0)
     with pytest.raises(ParameterError, match="epsilon must be"):
         advise(EVEN, 10, epsilon=Fraction(-1), dimension=2)
     with pytest.raises(ParameterError, match="epsilon must be exact: write it in quotes or as a fraction"):

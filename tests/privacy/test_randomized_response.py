@@ -82,6 +82,15 @@ def test_labels_are_a_row_of_int64(values: np.ndarray) -> None:
         Labels(values, 3)
 
 
+def test_labels_cannot_be_changed_into_others_afterwards() -> None:
+    mine = np.array([0, 1])
+    labels = Labels(mine, 2)
+    mine[0] = 7
+    assert labels.values.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="read-only"):
+        labels.values[0] = 7
+
+
 def test_only_labels_of_this_spec_are_taken_and_nothing_else_poses_as_an_answer() -> None:
     spec = randomized_response(epsilon=1, classes=3)
     with pytest.raises(ParameterError, match="only Labels can be randomized; found ndarray"):

@@ -177,6 +177,12 @@ def test_a_constant_that_leaves_no_room_beside_its_label_code_is_refused() -> No
         joint_laplace(epsilon=2, classes=9, bottleneck_dimension=2, radius=1, constant="0.99")
 
 
+@pytest.mark.parametrize("constant", ["1/16385", "0.999999999"])
+def test_a_constant_that_a_direction_cannot_show_or_that_leaves_nothing_of_it_is_refused(constant: str) -> None:
+    with pytest.raises(ParameterError, match=r"is less than one step 1/16384 of a direction; found \d+/\d+"):
+        joint_codebook(epsilon=2, classes=2, bottleneck_dimension=2, constant=constant)
+
+
 def test_a_constant_below_one_grid_step_is_refused() -> None:
     with pytest.raises(ParameterError, match="the constant is less than one grid step 1/1024, found 1/4096"):
         joint_laplace(epsilon=2, classes=2, bottleneck_dimension=2, radius=1, constant="1/4096")
