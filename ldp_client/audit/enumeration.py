@@ -2,10 +2,10 @@
 
 Randomized response reads one 64-bit word for its coin and one 32-bit word for its choice; a codebook reads a choice for
 either side, whichever the coin chose. Both are handed words from a script: the largest word that is still heads and the
-smallest that is tails, and every choice in turn; the choice that the coin leaves unused is the first one and the last
-one in turns, for it must not matter. What comes out, weighted by how many words do the same, is the distribution of the
-mechanism that runs; one that reads its words in another way leaves outputs without any weight and is refused. The worst
-ratio of two inputs is compared with the claim as integers.
+smallest that is tails, and every choice in turn, twice round, so that one drawn of too many would show; the choice that
+the coin leaves unused is the first one and the last one in turns, for it must not matter. What comes out, weighted by
+how many words do the same, is the distribution of the mechanism that runs; one that reads its words in another way
+leaves outputs without any weight and is refused. The worst ratio of two inputs is compared with the claim as integers.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def directions(dimension: int) -> Floats:
 def codebook_distribution(engine: Engine, spec: CodebookSpec, output: Floats, seed: bytes) -> Distribution:
     """P(index) for one direction and one seed."""
     inside, outside = spec.subset, spec.codewords - spec.subset
-    near, far = [*range(inside)] * 2, [*range(outside)] * 2
+    near, far = [*range(2 * inside)], [*range(2 * outside)]
     indices = engine.choose(
         spec,
         np.repeat(output[None, :], 2 * spec.codewords, axis=0),
@@ -81,13 +81,14 @@ def response_distribution(engine: Engine, spec: RandomizedResponseSpec, label: i
     """P(answer) for one label."""
     others = spec.classes - 1
     heads = _ends(others, 1)  # the choice that heads leave unused, at its first and its last place
-    coins = [spec.threshold - 1] * len(heads) + [spec.threshold] * others
+    tails = [*range(2 * others)]
+    coins = [spec.threshold - 1] * len(heads) + [spec.threshold] * len(tails)
     answers = engine.respond(
         spec,
         np.full(len(coins), label, dtype=np.int64),
-        scripted(_words(coins, "<u8"), _words([*heads, *range(others)], "<u4")),
+        scripted(_words(coins, "<u8"), _words([*heads, *tails], "<u4")),
     )
-    return _weighed(answers, len(heads), others, spec.threshold, spec.classes)
+    return _weighed(answers, len(heads), len(tails), spec.threshold, spec.classes)
 
 
 def codebook_bound(engine: Engine, dimension: int, codewords: int, subset: int, epsilon: int, seeds: int) -> Bound:

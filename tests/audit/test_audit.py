@@ -22,7 +22,8 @@ from ldp_client.audit.trials import Trial, trials
 from ldp_client.cli.audit import command
 from ldp_client.cli.console import refusals
 from ldp_client.errors import AuditError, ConfigurationError, ParameterError, VerificationError
-from ldp_client.privacy.noise import ByteSource, SystemSource
+from ldp_client.privacy import codebook, randomized_response
+from ldp_client.privacy.noise import ByteSource, SystemSource, uniform_below
 from tests.audit.reduced import REDUCED
 
 
@@ -186,6 +187,16 @@ def test_mechanism_that_reads_other_words_is_not_enumerated() -> None:
 
     with pytest.raises(VerificationError, match="cannot be enumerated"):
         list(enumerations(replace(INSTALLED, respond=greedy), REDUCED))
+
+
+@pytest.mark.parametrize("name", ["respond", "choose"])
+def test_a_choice_among_one_too_many_is_enumerated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shift K comes back to the true label, and no codeword has the rank s: to no input is either fair."""
+    module = {"respond": randomized_response, "choose": codebook}[name]
+    monkeypatch.setattr(module, "uniform_below", lambda bounds, source: uniform_below(bounds + 1, source))
+    accused = [bound.mechanism for bound in enumerations(INSTALLED, REDUCED) if not bound.holds]
+    assert accused
+    assert all(one.startswith("randomized response" if name == "respond" else "codebook") for one in accused)
 
 
 def test_stuck_low_bit_is_seen_at_a_scale_where_no_quantile_moves() -> None:

@@ -6,6 +6,7 @@ import decimal
 import time
 from fractions import Fraction
 
+import mpmath
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,3 +90,21 @@ def test_the_text_does_not_depend_on_the_decimal_context_of_the_caller() -> None
 def test_losses_are_ordered_by_their_size() -> None:
     assert PrivacyLoss(1) < PrivacyLoss(2) <= PrivacyLoss(2)
     assert float(PrivacyLoss(2_500_000)) == 2.5
+
+
+@pytest.mark.parametrize("micro", [1, 500_000, 2_000_000, 40_000_000])
+@pytest.mark.parametrize("digits", [25, 60, 200])
+def test_a_logarithm_that_all_but_meets_a_millionth_is_rounded_to_the_right_side(micro: int, digits: int) -> None:
+    """e^(micro / 10^6) between two fractions, 10^-digits apart: below it costs `micro`, above it a millionth more."""
+    with mpmath.workdps(digits + 60):
+        below = Fraction(
+            int(mpmath.floor(mpmath.exp(mpmath.mpf(micro) / 10**6) * mpmath.mpf(10) ** digits)), 10**digits
+        )
+    assert PrivacyLoss.of_log(below).micro_epsilon == micro
+    assert PrivacyLoss.of_log(below + Fraction(1, 10**digits)).micro_epsilon == micro + 1
+
+
+def test_a_ratio_below_one_is_none() -> None:
+    assert PrivacyLoss.of_log(Fraction(1)) == PrivacyLoss(0)
+    with pytest.raises(ParameterError, match="a ratio of probabilities is at least 1; found 1/2"):
+        PrivacyLoss.of_log(Fraction(1, 2))

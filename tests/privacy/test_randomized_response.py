@@ -19,14 +19,14 @@ from ldp_client.privacy.spec import RandomizedResponseSpec
 
 
 def enumerated(spec: RandomizedResponseSpec, label: int) -> list[Fraction]:
-    """The chance of each answer, by driving the mechanism through both coins and every shift."""
+    """The chance of each answer, by driving the mechanism through both coins and every shift, twice round."""
     chances = [Fraction(0)] * spec.classes
     keep, others = Fraction(spec.threshold, 2**64), spec.classes - 1
     for heads, chance in ((True, keep), (False, 1 - keep)):
         coin = (spec.threshold - 1 if heads else spec.threshold).to_bytes(8, "little")
-        for shift in range(others):
+        for shift in range(2 * others):
             drawn = RandomizedResponse(spec)(Labels(np.array([label]), spec.classes), Script(coin, word(shift)))
-            chances[int(drawn.values[0])] += chance / others
+            chances[int(drawn.values[0])] += chance / (2 * others)
     return chances
 
 
