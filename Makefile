@@ -12,7 +12,7 @@ export LDP_DATA
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: demo demo-patients test test-postgres test-durability test-real lint check bench format clean
+.PHONY: demo demo-patients test test-postgres test-durability test-real lint check bench utility attacks format clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
@@ -49,6 +49,14 @@ check: lint  ## format, lint, types, architecture, fast tests
 
 bench: $(READY)  ## ratios against peers, written to build/bench
 	$(BIN)/python -m examples.bench
+
+utility: $(READY)  ## what each release is worth on real X-rays, beside its peers (needs LDP_DATA); goes on after a kill
+	$(BIN)/ldp-server bench utility --data $(LDP_DATA)/pneumoniamnist.npz
+	$(BIN)/ldp-server bench utility --data $(LDP_DATA)/cxr64.npz --out build/utility/cxr64
+	$(BIN)/ldp-server bench utility --data $(LDP_DATA)/adult64.npz --public $(LDP_DATA)/cxr64.npz --out build/utility/adult64
+
+attacks: $(READY)  ## what records give away, beside formal ceilings (needs LDP_DATA)
+	$(BIN)/ldp-server bench attacks --data $(LDP_DATA)/cxr64.npz
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -16,7 +16,7 @@ from ldp_client.agent import Agent
 from ldp_client.flow.installed import open_bundle
 from ldp_client.imaging.files import read_xray
 from ldp_client.officer import approve, put_into_force
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.site import create_site, enrolment
 from ldp_client.supernode import create_node_key
 from ldp_client.wire.campaign import Campaign, Policy, campaign_id
@@ -31,10 +31,10 @@ LABELS = ("normal", "pneumonia")
 
 def main(file: Path, folder: Path, opened: ExitStack) -> None:
     """Walk one file from its pixels to the centre's ledger."""
-    # A centre asks for two numbers per X-ray at epsilon 2.
+    # A centre asks for the first two of the encoder's coordinates at epsilon 2.
     encoder = open_bundle("shipped:kermany28", folder)
     centre = opened.enter_context(closing(open_centre(initialise(folder / "centre", "Centre"))))
-    release = joint_laplace(epsilon=2, classes=2, bottleneck_dimension=encoder.dimension, radius=1)
+    release = joint_laplace(epsilon=2, classes=2, bottleneck_dimension=2, radius=1)
     campaign = Campaign(name="one", purpose="a walk", encoder=encoder.digest, release=release, label_names=LABELS,
                         unit="image", cap=1, micro_epsilon_per_record=2_000_000, ends="2099-12-31")  # fmt: skip
     publish(centre, campaign)
@@ -56,7 +56,7 @@ def main(file: Path, folder: Path, opened: ExitStack) -> None:
     tensor = encoder.prepare(xray.pixels, inverted=xray.inverted, window=xray.window, bits=xray.bits)
     print("1 pixels        ", xray.pixels.shape, xray.pixels.dtype, "mean", round(float(xray.pixels.mean()), 1))
     print("2 prepared      ", tuple(tensor.shape))
-    print("3 encoder output", encoder.encode(torch.stack([tensor]))[0].round(3).tolist())
+    print("3 encoder output", encoder.encode(torch.stack([tensor]))[0, :2].round(3).tolist())
     # The exchange: what the centre offers goes into the inbox, what the agent lays out goes to the centre.
     agent = Agent(site, encoder=encoder)
     approve(site, campaign, officer)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ldp_client import desk
 from ldp_client.errors import LdpError, WaitingError
+from ldp_client.evaluation import evaluate
 from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.installed import open_bundle
 from ldp_client.plan import make_plan
@@ -19,13 +20,14 @@ from ldp_client.release import Clock, Released, release
 from ldp_client.site import Site, data_set
 from ldp_client.submission import Sealer, make_batches
 from ldp_client.wire.campaign import Campaign, campaign_id
+from ldp_client.wire.evaluation import Asked, Evaluation, asked_id
 from ldp_client.wire.exchange import CampaignCode, SiteCode
 from ldp_client.wire.signing import seal
 
 log = logging.getLogger("ldp_client.agent")
 # A campaign that was refused at its release is tried again after this, or under a new approval.
 HOLD_SECONDS = 300.0
-Report = Callable[[Campaign, int, int], None]
+Report = Callable[[Asked, int, int], None]
 
 
 def _today() -> datetime.date:
@@ -57,11 +59,14 @@ class Agent:
         if due and self._witnessed(mail):
             for campaign, approval in due:
                 try:
-                    self._release(campaign)
+                    if isinstance(campaign, Evaluation):
+                        self._answer(campaign)
+                    else:
+                        self._release(campaign)
                 except LdpError as refusal:
                     # One campaign that cannot be released does not stop the others, nor what is sealed already.
                     self._tell(refusal)
-                    self._held[campaign_id(campaign), approval] = self.clock() + HOLD_SECONDS
+                    self._held[asked_id(campaign), approval] = self.clock() + HOLD_SECONDS
             due = []
         if due and self._nonce is None:
             self._nonce = self.source(32).hex()
@@ -106,20 +111,20 @@ class Agent:
                     )
                 time.sleep(interval_seconds)
 
-    def _due(self) -> list[tuple[Campaign, int]]:
-        """Campaigns that can be released now, with the entry of the approval that stands for each."""
-        due = []
+    def _due(self) -> list[tuple[Asked, int]]:
+        """What can be released or answered now, with the entry of the approval that stands for each."""
+        due: list[tuple[Asked, int]] = []
         look = self.clock() >= self._next_look
         if look:
             self._next_look = self.clock() + self.site.config.release.look_for_late_seconds
-        for campaign in desk.campaigns(self.site):
+        for campaign in desk.asked(self.site):
             answer = desk.answer(self.site, campaign)
             try:
-                if answer is CampaignCode.COMPLETE and look:
+                if answer is CampaignCode.COMPLETE and look and isinstance(campaign, Campaign):
                     self._look_for_late_arrivals(campaign)
-                if answer is CampaignCode.APPROVED or campaign_id(campaign) in self._late:
+                if answer is CampaignCode.APPROVED or asked_id(campaign) in self._late:
                     standing = self.site.ledger.standing_approval(campaign, self.today().isoformat())
-                    if self._held.get((campaign_id(campaign), standing.sequence), 0.0) <= self.clock():
+                    if self._held.get((asked_id(campaign), standing.sequence), 0.0) <= self.clock():
                         due.append((campaign, standing.sequence))
             except LdpError as refusal:
                 self._tell(refusal)
@@ -162,6 +167,21 @@ class Agent:
         self.site.ledger.complete(name)
         log.info("%d records sealed for campaign %s", self.released[name].sealed, campaign.name)
         self._late.discard(name)
+
+    def _answer(self, evaluation: Evaluation) -> None:
+        evaluate(
+            evaluation,
+            data_set(self.site, evaluation),
+            ledger=self.site.ledger,
+            encoder=self._encoder(),
+            source=self.source,
+            today=self.today,
+            chunk=self.site.config.release.chunk,
+            progress=lambda done, total: self.report(evaluation, done, total),
+        )
+        self.site.ledger.complete(asked_id(evaluation))
+        # No number: how large the set is stays in the ledger.
+        log.info("evaluation %s is answered", evaluation.name)
 
     def _encoder(self) -> Encoder:
         if self.encoder is None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ldp_client.errors import ConfigurationError
+from ldp_client.privacy.fault import expected
 from ldp_client.wire.canonical import PlainText, SiteId
 
 
@@ -109,7 +110,7 @@ def _first_fault(error: ValidationError, kind: type[BaseModel]) -> str:
     if fault["type"] == "missing":
         return f"the key {where} is missing; expected are: {', '.join(_keys(kind, sections))}"
     hint = ". Write it in quotes, as text, so that it is exact" if fault["type"] == "string_type" else ""
-    return f"the key {where} is wrong: {fault['msg'].removeprefix('Value error, ')}{hint}"
+    return f"the key {where} is wrong: {expected(fault)}{hint}"
 
 
 def _keys(kind: type[BaseModel], sections: list[str]) -> list[str]:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from ldp_client.errors import PolicyRefusedError, SignerError, VerificationError, WaitingError
 from ldp_client.site import Site
-from ldp_client.wire.campaign import Campaign, campaign_id
+from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.canonical import AnyWire, canonical_bytes, parse
 from ldp_client.wire.document import Document
-from ldp_client.wire.envelope import CAMPAIGN, GRANT, RECEIPT, STATE, WITNESS, OneKey, close_envelope, open_envelope
+from ldp_client.wire.envelope import GRANT, RECEIPT, STATE, WITNESS, OneKey, close_envelope, open_envelope
+from ldp_client.wire.evaluation import Asked, Evaluation, asked_id, open_asked
 from ldp_client.wire.exchange import (
     CampaignAnswer,
     CampaignCode,
@@ -46,8 +47,9 @@ def read_mail(site: Site) -> Mail:
     for document in site.inbox.documents():
         try:
             if document.kind == "campaign":
-                campaign = _opened(site, document, CAMPAIGN, Campaign)
-                site.ledger.file_document("campaign", campaign_id(campaign), document.body)
+                offered = open_asked(document.body, _centre(site))
+                kind = "evaluation" if isinstance(offered, Evaluation) else "campaign"
+                site.ledger.file_document(kind, asked_id(offered), document.body)
             elif document.kind == "receipt":
                 receipt = _opened(site, document, RECEIPT, Receipt)
                 found = _contradiction(site, receipt)
@@ -68,12 +70,15 @@ def read_mail(site: Site) -> Mail:
 
 
 def _opened(site: Site, document: Document, payload_type: str, kind: type[AnyWire]) -> AnyWire:
-    centre = OneKey("the centre", bytes.fromhex(site.centre.signing_key))
-    opened = parse(kind, open_envelope(document.body, payload_type, centre)[1])
+    opened = parse(kind, open_envelope(document.body, payload_type, _centre(site))[1])
     if isinstance(opened, Receipt | Witness | Grant) and opened.site != site.ledger.genesis.site:
         # Or a courier could stop this site with what the centre wrote to another.
         raise SignerError(f"the document is for site {opened.site}; this is {site.ledger.genesis.site}")
     return opened
+
+
+def _centre(site: Site) -> OneKey:
+    return OneKey("the centre", bytes.fromhex(site.centre.signing_key))
 
 
 def _contradiction(site: Site, document: Receipt | Witness) -> SiteCode | None:
@@ -84,11 +89,14 @@ def _contradiction(site: Site, document: Receipt | Witness) -> SiteCode | None:
 
 def campaigns(site: Site) -> list[Campaign]:
     """The campaigns that the pinned centre has offered, by name."""
-    offered = []
-    centre = OneKey("the centre", bytes.fromhex(site.centre.signing_key))
-    for _, envelope in site.ledger.documents("campaign"):
-        offered.append(parse(Campaign, open_envelope(envelope, CAMPAIGN, centre)[1]))
-    return sorted(offered, key=lambda campaign: campaign.name)
+    return [one for one in asked(site) if isinstance(one, Campaign)]
+
+
+def asked(site: Site) -> list[Asked]:
+    """Campaigns and evaluations that the pinned centre has offered, by name."""
+    centre = _centre(site)
+    documents = [*site.ledger.documents("campaign"), *site.ledger.documents("evaluation")]
+    return sorted((open_asked(envelope, centre) for _, envelope in documents), key=lambda one: one.name)
 
 
 def lay_out(site: Site, mail: Mail, code: SiteCode, nonce: str | None) -> SiteState:
@@ -102,7 +110,7 @@ def lay_out(site: Site, mail: Mail, code: SiteCode, nonce: str | None) -> SiteSt
         acknowledged=acknowledged,
         code=mail.conflict or code,
         nonce=nonce,
-        campaigns=tuple(CampaignAnswer(campaign=campaign_id(c), code=answer(site, c)) for c in campaigns(site)),
+        campaigns=tuple(CampaignAnswer(campaign=asked_id(one), code=answer(site, one)) for one in asked(site)),
     )
     site.outbox.replace("state", [close_envelope(STATE, canonical_bytes(state), site.signer)])
     pending = [] if mail.conflict else site.ledger.unacknowledged(acknowledged)
@@ -112,16 +120,16 @@ def lay_out(site: Site, mail: Mail, code: SiteCode, nonce: str | None) -> SiteSt
     return state
 
 
-def answer(site: Site, campaign: Campaign) -> CampaignCode:
+def answer(site: Site, campaign: Asked) -> CampaignCode:
     """The one word that the centre hears about a campaign."""
-    name = campaign_id(campaign)
+    name = asked_id(campaign)
     decision = site.ledger.decision(name)
     if decision is not None:
         return CampaignCode(decision)
     return CampaignCode.APPROVED if site.ledger.has_approval(name) else CampaignCode.OFFERED
 
 
-def answer_in_words(site: Site, campaign: Campaign, today: str) -> str:
+def answer_in_words(site: Site, campaign: Asked, today: str) -> str:
     """The answer for the officer's eyes, who is told as well when an approval no longer holds."""
     code = answer(site, campaign)
     if code is not CampaignCode.APPROVED:

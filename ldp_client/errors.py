@@ -19,6 +19,7 @@
     │   │   ├── ForkError                      two histories under one ledger id
     │   │   └── RollbackError                  a ledger older than what the centre has seen of it
     │   ├── EncoderError                       weights or card are not a usable encoder
+    │   ├── ClassifierError                    a bundle is not a usable classifier, or not for this encoder
     │   └── AuditError                         a mechanism gives away more than it claims, or an audit is blind
     ├── ExchangeError                 exit 7   connection or authentication failed
     └── QuarantinedError              exit 8   one input was set aside; the rest goes on
@@ -158,6 +159,12 @@ class EncoderError(VerificationError):
     """Weights or card are not a usable encoder."""
 
     code = "encoder"
+
+
+class ClassifierError(VerificationError):
+    """A bundle is not a usable classifier, or is one for another encoder."""
+
+    code = "classifier"
 
 
 class AuditError(VerificationError):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import base64
+import heapq
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ldp_client.errors import ConfigurationError
 from ldp_client.site import Site
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.envelope import CHECKPOINT, close_envelope
 from ldp_client.wire.exchange import Checkpoint
+from ldp_client.wire.export_lines import written
 
 
 def write_export(site: Site, path: Path) -> int:
@@ -25,44 +26,41 @@ def write_export(site: Site, path: Path) -> int:
     """
     head, count = site.ledger.head(), 0
     try:
-        file = path.open("x", encoding="utf-8")
+        file = path.open("xb")
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
+    genesis = site.ledger.genesis
     with file:
-
-        def line(**fields: Any) -> None:
-            file.write(json.dumps(fields, sort_keys=True, separators=(",", ":")) + "\n")
-
-        line(
-            type="ledger",
-            side="site",
-            format=1,
-            site=site.ledger.genesis.site,
-            ledger_id=site.ledger.genesis.ledger_id,
-            signing_key=site.signer.public_key.hex(),
-            centre_signing_key=site.centre.signing_key,
+        file.write(
+            written(
+                type="ledger",
+                side="site",
+                format=1,
+                site=genesis.site,
+                ledger_id=genesis.ledger_id,
+                signing_key=site.signer.public_key.hex(),
+                centre_signing_key=site.centre.signing_key,
+            )
         )
-        for kind in ("campaign", "receipt"):
+        for kind in ("campaign", "evaluation", "receipt"):
             for _, body in site.ledger.documents(kind):
-                line(type="document", kind=kind, body=base64.b64encode(body).decode())
+                file.write(written(type="document", kind=kind, body=body))
         for _, envelope in site.ledger.unacknowledged(0):
-            line(type="document", kind="header", body=base64.b64encode(envelope).decode())
+            file.write(written(type="document", kind="header", body=envelope))
         for row in site.ledger.rows(1, head.sequence):
-            line(type="entry", sequence=row.sequence, body=base64.b64encode(row.body).decode(), head=row.head)
+            file.write(written(type="entry", sequence=row.sequence, body=row.body, head=row.head))
             count += 1
-        checkpoint = Checkpoint(
-            party=site.ledger.genesis.site,
-            ledger_id=site.ledger.genesis.ledger_id,
-            sequence=head.sequence,
-            head=head.head,
+        checkpoint = Checkpoint(party=genesis.site, ledger_id=genesis.ledger_id, sequence=head.sequence, head=head.head)
+        file.write(
+            written(type="checkpoint", body=close_envelope(CHECKPOINT, canonical_bytes(checkpoint), site.signer))
         )
-        envelope = close_envelope(CHECKPOINT, canonical_bytes(checkpoint), site.signer)
-        line(type="checkpoint", body=base64.b64encode(envelope).decode())
     return count
 
 
 def write_openings(site: Site, path: Path) -> int:
-    """Write (charge, unit, salt) for every charge, for the hospital's own auditor: `ldp_client.openings` reads it.
+    """Write (charge, unit, salt) for every charge and (query, units, salt) for every query, in their order.
+
+    For the hospital's own auditor: `ldp_client.openings` reads it.
 
     Raises:
         ConfigurationError: the file exists already or cannot be written.
@@ -73,8 +71,17 @@ def write_openings(site: Site, path: Path) -> int:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        for charge, unit, salt in site.ledger.openings():
-            row = {"charge": charge, "salt": salt.hex(), "unit": unit.hex()}
+        for _, row in heapq.merge(_charges(site), _queries(site)):
             file.write(json.dumps(row, sort_keys=True, separators=(",", ":")) + "\n")
             count += 1
     return count
+
+
+def _charges(site: Site) -> Iterator[tuple[int, dict[str, object]]]:
+    for charge, unit, salt in site.ledger.openings():
+        yield charge, {"charge": charge, "salt": salt.hex(), "unit": unit.hex()}
+
+
+def _queries(site: Site) -> Iterator[tuple[int, dict[str, object]]]:
+    for query, salt, units in site.ledger.query_openings():
+        yield query, {"query": query, "salt": salt.hex(), "units": [unit.hex() for unit in units]}

@@ -8,9 +8,10 @@ import os
 from ldp_client.errors import ConfigurationError, WaitingError
 from ldp_client.plan import file_plan, make_plan
 from ldp_client.site import Site, data_set
-from ldp_client.wire.campaign import Approval, Campaign, Plan, Policy, campaign_id, policy_id
+from ldp_client.wire.campaign import Approval, Plan, Policy, policy_id
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.envelope import APPROVAL, POLICY, close_envelope
+from ldp_client.wire.evaluation import Asked, asked_id, check_policy
 from ldp_client.wire.signing import Signer
 
 
@@ -36,8 +37,8 @@ def policy_in_force(site: Site) -> Policy:
     return found[1]
 
 
-def approve(site: Site, campaign: Campaign, officer: Signer, expires: str | None = None) -> Plan:
-    """Sign an approval of a campaign under the policy in force and the plan as it stands; file it; return the plan.
+def approve(site: Site, campaign: Asked, officer: Signer, expires: str | None = None) -> Plan:
+    """Sign an approval of what is asked, under the policy in force and the plan as it stands; file it; return the plan.
 
     Args:
         expires: last day, YYYY-MM-DD; the campaign's own last day if not given.
@@ -49,7 +50,7 @@ def approve(site: Site, campaign: Campaign, officer: Signer, expires: str | None
         WaitingError: no policy is in force.
     """
     policy = policy_in_force(site)
-    policy.check(campaign)
+    check_policy(policy, campaign)
     plan = make_plan(campaign, policy, data_set(site, campaign), site.ledger)
     try:
         wanted = datetime.date.fromisoformat(expires or campaign.ends)
@@ -61,7 +62,7 @@ def approve(site: Site, campaign: Campaign, officer: Signer, expires: str | None
     approval = Approval(
         site=site.ledger.genesis.site,
         ledger_id=site.ledger.genesis.ledger_id,
-        campaign=campaign_id(campaign),
+        campaign=asked_id(campaign),
         policy=policy_id(policy),
         # Salted: a bare digest of the plan's few small counts could be tried out, and the approval leaves the site.
         plan=file_plan(plan, site.ledger, os.urandom(32)),

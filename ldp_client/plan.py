@@ -4,18 +4,46 @@ from __future__ import annotations
 
 from collections import Counter
 
+from ldp_client.evaluation_set import evaluation_items, releasable
 from ldp_client.imaging.dataset import DataSet
 from ldp_client.ledger.store import SiteLedger
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.wire.campaign import Campaign, Plan, Policy, campaign_id, plan_commitment, policy_id
 from ldp_client.wire.canonical import canonical_bytes
+from ldp_client.wire.evaluation import Asked, Evaluation, asked_id
 
 
-def make_plan(campaign: Campaign, policy: Policy, data_set: DataSet, ledger: SiteLedger) -> Plan:
-    """Count what would be released now under cap and budget. Touches no pixel and draws nothing."""
+def make_plan(asked: Asked, policy: Policy, data_set: DataSet, ledger: SiteLedger) -> Plan:
+    """Count what would be released, or counted in an evaluation, now. Touches no pixel and draws nothing."""
+    if isinstance(asked, Campaign):
+        return _plan_release(asked, policy, data_set, ledger)
+    return _plan_evaluation(asked, policy, data_set, ledger)
+
+
+def _plan_evaluation(evaluation: Evaluation, policy: Policy, data_set: DataSet, ledger: SiteLedger) -> Plan:
+    name, loss = asked_id(evaluation), evaluation.bound_per_unit
+    done = ledger.is_answered(name)
+    held = Counter(item.patient for item in (() if done else evaluation_items(data_set, policy, ledger)))
+    able = {unit for unit in held if (ledger.spent(unit) + loss) <= policy.lifetime_budget}
+    return Plan(
+        campaign=name,
+        policy=policy_id(policy),
+        unit=evaluation.unit,
+        records=sum(min(held[unit], evaluation.cap) for unit in able),
+        units=len(able),
+        units_at_cap=sum(held[unit] > evaluation.cap for unit in able),
+        units_without_budget=len(held) - len(able),
+        quarantined=len(data_set.quarantined),
+        micro_epsilon_per_record=loss.micro_epsilon,
+        bound_micro_epsilon_per_unit=loss.micro_epsilon,
+    )
+
+
+def _plan_release(campaign: Campaign, policy: Policy, data_set: DataSet, ledger: SiteLedger) -> Plan:
     name = campaign_id(campaign)
     charged = ledger.charged_xrays(name)
-    fresh = Counter(item.patient for item in data_set.items if item.identity not in charged)
+    items = releasable(data_set, policy, ledger).items
+    fresh = Counter(item.patient for item in items if item.identity not in charged)
     records = at_cap = without_budget = 0
     for unit, available in fresh.items():
         room = campaign.cap - ledger.charged_in(name, unit)
@@ -50,8 +78,25 @@ def file_plan(plan: Plan, ledger: SiteLedger, salt: bytes) -> str:
     return commitment
 
 
-def lines(plan: Plan, campaign: Campaign) -> list[str]:
+def lines(plan: Plan, asked: Asked) -> list[str]:
     """The plan in words."""
+    return _release_lines(plan, asked) if isinstance(asked, Campaign) else _evaluation_lines(plan, asked)
+
+
+def _evaluation_lines(plan: Plan, evaluation: Evaluation) -> list[str]:
+    unit = plan.unit
+    return [
+        f"{plan.records} X-rays of {plan.units} held-out {unit}s would be counted; "
+        f"{plan.quarantined} files are set aside",
+        f"each of these {unit}s is charged epsilon {evaluation.bound_per_unit} once, however many of its X-rays count "
+        f"({evaluation.cap} at most)",
+        "one noised histogram leaves; none of these numbers does",
+        f"{plan.units_at_cap} {unit}s have more X-rays than the cap; {plan.units_without_budget} have no budget left "
+        "for it and are left out",
+    ]
+
+
+def _release_lines(plan: Plan, campaign: Campaign) -> list[str]:
     unit = plan.unit
     return [
         f"{plan.records} records of {plan.units} {unit}s would be released; {plan.quarantined} files are set aside",

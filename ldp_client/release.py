@@ -20,13 +20,18 @@ import numpy as np
 import torch
 
 from ldp_client.errors import BudgetExceededError, ParameterError, PolicyRefusedError, QuarantinedError
+from ldp_client.evaluation_set import releasable
 from ldp_client.flow.encoder import Encoder
+from ldp_client.flow.pictures import painter_of
 from ldp_client.imaging.dataset import DataSet, Item
 from ldp_client.ledger.store import ChargeRequest, OpenCharge, SiteLedger
 from ldp_client.privacy.drawing import Input, draw
 from ldp_client.privacy.drawing import prepare as prepare_integers
+from ldp_client.privacy.image_spec import ImageSpec, noised_release
+from ldp_client.privacy.images import make_images
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.noise import ByteSource, shuffled
+from ldp_client.privacy.release_spec import ReleaseSpec
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.record import codebook_seed, pack
 
@@ -77,16 +82,27 @@ def release(
             f"the campaign names the encoder {campaign.encoder[:12]}; the one installed is {encoder.digest[:12]}. "
             "Install that bundle and name it in agent.toml"
         )
-    given = encoder.output_dimension(campaign.release.source)
-    if (given, data_set.label_names) != (campaign.release.input_dimension, campaign.label_names):
+    asked, noised = campaign.release, noised_release(campaign.release)
+    # Coordinates stand in order of what they are thought to tell: a campaign takes the first few.
+    given, taken = encoder.output_dimension(noised.source), noised.input_dimension
+    if taken > given or data_set.label_names != campaign.label_names:
         raise PolicyRefusedError(
-            f"the campaign releases {campaign.release.input_dimension} numbers and "
+            f"the campaign releases {taken} numbers and "
             f"{len(campaign.label_names)} labels; encoder and data set have {given} and "
             f"{len(data_set.label_names)}, or other labels. Ask the centre for a campaign that fits its encoder"
         )
-    budget = ledger.standing_approval(campaign, today().isoformat()).policy.lifetime_budget
+    if isinstance(asked, ImageSpec) and encoder.content != asked.side:
+        raise PolicyRefusedError(
+            f"the campaign asks for pictures of {asked.side} x {asked.side} pixels; the encoder makes them of "
+            f"{encoder.content} x {encoder.content}. Ask the centre for a campaign that fits its encoder"
+        )
+    policy = ledger.standing_approval(campaign, today().isoformat()).policy
     paid = _resumable(campaign, data_set, ledger)
-    work = _work_list(campaign, data_set, ledger, paid, budget, source, late_batch)
+    # Whoever is held out for evaluations is never released: a classifier is not judged on what taught it.
+    held_in = releasable(data_set, policy, ledger)
+    work = _work_list(campaign, held_in, ledger, paid, policy.lifetime_budget, source, late_batch)
+    # Public pictures, where the record is one: drawn before any X-ray is read, so nothing in them can be private.
+    painter = painter_of(asked, encoder, source) if isinstance(asked, ImageSpec) and work.items else None
     queue = iter(work.items)
     sealed = refused = 0
 
@@ -94,18 +110,19 @@ def release(
     # (2) Each is prepared at once, by the code that prepared the public images, and only the small tensor is kept.
     while films := _read_and_prepare(data_set, encoder, queue, chunk):
         # (3) The frozen public GLOW and what the campaign reads of it: floats, and the last that are not integers.
-        outputs = encoder.output(campaign.release.source, torch.stack([film.image for film in films]))  # (N, k)
+        images = torch.stack([film.image for film in films])
+        outputs = encoder.output(noised.source, images)[:, :taken]  # (N, k)
         # (4) X-ray and label on the integer grid, where the clip wants them whatever the floats were.
-        clipped = _clip(campaign, outputs, films)
+        clipped = _clip(noised, outputs, films)
         # (5) Durable before anything is drawn: approval, cap and budget checked in the same transaction.
         day = today().isoformat()
         charges = _charge(campaign, films, ledger, paid, source, day)
         admitted = [index for index, charge in enumerate(charges) if charge is not None]
         # (6) The only place where something about an X-ray is given away.
         paid_for = _present(charges)
-        drawn = draw(campaign.release, clipped.take(admitted), _seeds(campaign, ledger, paid_for), source)
-        # (7) Only what a mechanism drew has a packed form.
-        payloads = pack(drawn)
+        drawn = draw(noised, clipped.take(admitted), _seeds(campaign, ledger, paid_for), source)
+        # (7) Only what a mechanism drew has a packed form, or a picture made of that and of the public encoder alone.
+        payloads = pack(drawn if painter is None else make_images(painter, drawn, source))
         # (8) Durable before a byte leaves.
         ledger.seal(zip(paid_for, payloads, strict=True), day)
 
@@ -191,9 +208,9 @@ def _read_and_prepare(data_set: DataSet, encoder: Encoder, queue: Iterator[Item]
     return films
 
 
-def _clip(campaign: Campaign, outputs: np.ndarray, films: list[_Film]) -> Input:
+def _clip(noised: ReleaseSpec, outputs: np.ndarray, films: list[_Film]) -> Input:
     labels = np.array([film.item.label for film in films], dtype=np.int64)
-    return prepare_integers(campaign.release, outputs, labels)
+    return prepare_integers(noised, outputs, labels)
 
 
 def _charge(

@@ -24,12 +24,12 @@ from ldp_client.imaging.dataset import DataSet, read_dataset
 from ldp_client.imaging.xray import PatientKey
 from ldp_client.ledger.store import SiteLedger
 from ldp_client.spool import Inbox, Outbox
-from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.canonical import canonical_bytes, digest, parse
 from ldp_client.wire.chain import Genesis
 from ldp_client.wire.envelope import ENROLMENT, close_envelope
+from ldp_client.wire.evaluation import Asked
 from ldp_client.wire.exchange import CentreCard, Enrolment
-from ldp_client.wire.signing import SigningKey, create_secret, read_secret
+from ldp_client.wire.signing import SigningKey, create_secret, read_secret, sync_folder
 
 NODE_KEY_KIND = "ecdsa-sha2-nistp384 "
 COMMITMENT_LABEL = "ldp-glow/patient-secret"
@@ -98,8 +98,11 @@ class Site:
 def create_site(folder: Path, site: str, name: str, officer_keys: tuple[bytes, ...]) -> Site:
     """A new site: keys, an empty ledger with its genesis entry, a spool, an agent.toml to edit.
 
+    agent.toml comes last. Where a crash left a folder without one, the same call takes up what is there already.
+
     Raises:
-        ConfigurationError: the folder already holds a site, the id or the name cannot be one, or there is no officer.
+        ConfigurationError: the folder already holds a site or another one's ledger, the id or the name cannot be one,
+            or there is no officer.
     """
     try:
         SiteSection(id=site, name=name)
@@ -115,9 +118,7 @@ def create_site(folder: Path, site: str, name: str, officer_keys: tuple[bytes, .
     if (folder / "agent.toml").exists():
         raise ConfigurationError(f"{folder} holds a site already; choose another folder")
     (folder / "keys").mkdir(parents=True, mode=0o700, exist_ok=True)
-    secret, key = os.urandom(32), os.urandom(32)
-    create_secret(folder / "keys" / "site.key", key)
-    create_secret(folder / "keys" / "secret.key", secret)
+    key, secret = _secret(folder / "keys" / "site.key"), _secret(folder / "keys" / "secret.key")
     genesis = Genesis(
         site=site,
         ledger_id=os.urandom(32).hex(),
@@ -125,14 +126,39 @@ def create_site(folder: Path, site: str, name: str, officer_keys: tuple[bytes, .
         officer_keys=tuple(officer.hex() for officer in officer_keys),
         secret_commitment=digest(COMMITMENT_LABEL, secret),
     )
-    SiteLedger.create(folder / "ledger.sqlite3", genesis).close()
+    _begin_ledger(folder / "ledger.sqlite3", genesis)
     # What JSON escapes in a text, TOML reads the same way.
     toml_name = json.dumps(name, ensure_ascii=False)
-    (folder / "agent.toml").write_text(
-        f'[site]\nid = "{site}"\nname = {toml_name}\n\n[data_set]\nfolder = "xrays"\nlabels = "xrays/labels.csv"\n',
-        encoding="utf-8",
-    )
+    part = folder / "agent.toml.part"
+    with part.open("w", encoding="utf-8") as file:
+        file.write(
+            f'[site]\nid = "{site}"\nname = {toml_name}\n\n[data_set]\nfolder = "xrays"\nlabels = "xrays/labels.csv"\n'
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(folder / "agent.toml")
+    sync_folder(folder)
     return open_site(folder)
+
+
+def _secret(path: Path) -> bytes:
+    """A new secret, or the one that was made here before a crash; an empty file is what is left of none."""
+    if path.is_file() and path.stat().st_size:
+        return read_secret(path)
+    path.unlink(missing_ok=True)
+    create_secret(path, os.urandom(32))
+    return read_secret(path)
+
+
+def _begin_ledger(path: Path, genesis: Genesis) -> None:
+    """Begin the ledger, unless it was begun with these keys before a crash."""
+    try:
+        SiteLedger.create(path, genesis).close()
+    except ConfigurationError:
+        with SiteLedger.open(path) as ledger:
+            begun = ledger.genesis
+        if begun != genesis.model_copy(update={"ledger_id": begun.ledger_id}):
+            raise
 
 
 def open_site(folder: Path) -> Site:
@@ -163,7 +189,7 @@ def open_site(folder: Path) -> Site:
     return Site(folder, config, ledger, signer, secret, Outbox(spool), Inbox(spool))
 
 
-def data_set(site: Site, campaign: Campaign) -> DataSet:
+def data_set(site: Site, campaign: Asked) -> DataSet:
     """The site's X-rays with a campaign's labels and unit; patients whose ids were merged are one unit."""
     read = read_dataset(
         site.path(site.config.data_set.folder),

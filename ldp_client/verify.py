@@ -15,23 +15,15 @@ The keys are those named in the export: compare the printed fingerprints with wh
 
 from __future__ import annotations
 
-import base64
-import json
-import re
 import sys
-from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
 
 from ldp_client.errors import ChainError, ConfigurationError, FormatError, LdpError, VerificationError
-from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import ZERO, link
 from ldp_client.wire.envelope import (
-    CAMPAIGN,
     CHECKPOINT,
     ENROLMENT,
     HEADER,
@@ -41,11 +33,11 @@ from ldp_client.wire.envelope import (
     open_envelope,
     open_introduction,
 )
+from ldp_client.wire.evaluation import Asked, Evaluation, asked_id, open_asked
 from ldp_client.wire.exchange import BatchHeader, CentralEntry, Checkpoint, Enrolment, Receipt
+from ldp_client.wire.export_lines import EntryLine, Line, lines
 from ldp_client.wire.history import SiteHistory
 from ldp_client.wire.signing import fingerprint
-
-MAX_LINE_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -84,105 +76,6 @@ class Verified:
         return text
 
 
-class EntryLine(NamedTuple):
-    """A line of the kind that nearly all are; `site` only in the centre's exports."""
-
-    body: bytes
-    head: str
-    sequence: int
-    site: str | None
-
-
-# Exactly as the writer writes them, so that they need not be read and written back to know that they are canonical.
-_ENTRY = re.compile(
-    rb'\{"body":"([A-Za-z0-9+/]+={0,2})","head":"([0-9a-f]{64})","sequence":([1-9][0-9]{0,18})'
-    rb'(?:,"site":"([a-z0-9][a-z0-9-]{0,62})")?,"type":"entry"\}\n'
-)
-
-
-def _lines(file: BinaryIO) -> Iterator[tuple[int, EntryLine | dict[str, Any]]]:
-    """The lines of an export with their numbers, each the canonical JSON that the writer wrote."""
-    for number, line in enumerate(iter(partial(file.readline, MAX_LINE_BYTES), b""), 1):
-        found = _ENTRY.fullmatch(line)
-        if found is not None and len(found[1]) % 4 == 0:
-            text, head, sequence, site = found.groups()
-            body = a2b_base64(text)
-            # Only the last characters could be written otherwise.
-            if b2a_base64(body[-(len(body) % 3 or 3) :], newline=False) == text[-4:]:
-                yield number, EntryLine(body, head.decode(), int(sequence), None if site is None else site.decode())
-                continue
-        yield number, _fields(line, number)
-
-
-def _fields(line: bytes, number: int) -> dict[str, Any]:
-    try:
-        fields = json.loads(line)
-        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode() + b"\n"
-        if not isinstance(fields, dict) or canonical != line:
-            raise ValueError
-    except (ValueError, RecursionError):
-        raise FormatError(f"line {number} of the export is damaged; ask for the export again") from None
-    _check_fields(fields, number)
-    return fields
-
-
-# What nobody checks could say anything: a line has exactly the fields of its type.
-_FIELDS: dict[str, tuple[set[str], ...]] = {
-    "ledger": (
-        {"side", "format", "site", "ledger_id", "signing_key", "centre_signing_key"},
-        {"side", "format", "name", "ledger_id", "signing_key"},
-    ),
-    "document": ({"kind", "body"},),
-    "entry": ({"sequence", "body", "head"}, {"site", "sequence", "body", "head"}),
-    "central": ({"sequence", "body", "head"},),
-    "checkpoint": ({"body"},),
-}
-
-
-def _check_fields(fields: dict[str, Any], number: int) -> None:
-    kind = fields.get("type")
-    if not isinstance(kind, str) or kind not in _FIELDS:
-        raise FormatError(f"line {number} of the export is of an unknown kind")
-    unknown = fields.keys() - set.union({"type"}, *_FIELDS[kind])
-    if unknown:
-        raise FormatError(f"line {number} of the export has a field that lines of its type have not")
-
-
-def _text(fields: dict[str, Any], name: str, number: int) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str):
-        raise FormatError(f"line {number} of the export has no text field {name!r}")
-    return value
-
-
-def _number(fields: dict[str, Any], name: str, number: int) -> int:
-    value = fields.get(name)
-    if type(value) is not int:
-        raise FormatError(f"line {number} of the export has no whole number {name!r}")
-    return value
-
-
-def _blob(fields: dict[str, Any], number: int) -> bytes:
-    text = _text(fields, "body", number)
-    try:
-        blob = base64.b64decode(text, validate=True)
-    except ValueError:
-        blob = b""
-    if base64.b64encode(blob).decode() != text or not blob:
-        raise FormatError(f"line {number} of the export is damaged; ask for the export again")
-    return blob
-
-
-def _public_key(fields: dict[str, Any], name: str, number: int) -> bytes:
-    try:
-        key = bytes.fromhex(_text(fields, name, number))
-    except ValueError:
-        key = b""
-    if len(key) != 32 or key.hex() != fields[name]:
-        raise FormatError(f"line {number} of the export holds no public key {name!r}")
-    return key
-
-
 def verify_export(path: Path) -> Verified:
     """Check one export, of a site or of the centre.
 
@@ -192,7 +85,7 @@ def verify_export(path: Path) -> Verified:
     """
     try:
         with path.open("rb") as file:
-            return _verify(path.name, _lines(file))
+            return _verify(path.name, lines(file))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}); name an export") from error
 
@@ -200,65 +93,63 @@ def verify_export(path: Path) -> Verified:
 def entry_bodies(path: Path) -> Iterator[tuple[int, bytes]]:
     """(sequence, body) of the entries of a site's export that was verified before."""
     with path.open("rb") as file:
-        for _, line in _lines(file):
+        for line in lines(file):
             if isinstance(line, EntryLine):
                 yield line.sequence, line.body
 
 
-def _verify(name: str, lines: Iterator[tuple[int, EntryLine | dict[str, Any]]]) -> Verified:
-    number, head = next(lines, (1, {}))
-    if (
-        isinstance(head, EntryLine)
-        or head.get("type") != "ledger"
-        or head.get("format") != 1
-        or head.get("side") not in ("site", "centre")
-    ):
-        raise FormatError(f"line 1: {name} is not a ledger export of a format that this version reads")
-    signing_key = _public_key(head, "signing_key", number)
-    check = _SiteExport(head, signing_key) if head["side"] == "site" else _CentreExport(head, signing_key)
-    closed = False
-    for number, fields in lines:
-        if closed:
-            raise FormatError(f"line {number}: an export ends with its checkpoint")
-        if isinstance(fields, EntryLine):
-            check.take_entry(number, fields)
-        elif fields.get("type") == "entry":
-            # Not as the writer writes it; so the chain, or what it says, will not hold.
-            site = _text(fields, "site", number) if "site" in fields else None
-            line = EntryLine(
-                _blob(fields, number), _text(fields, "head", number), _number(fields, "sequence", number), site
-            )
-            check.take_entry(number, line)
-        elif fields.get("type") == "checkpoint":
-            check.close(number, _blob(fields, number))
-            closed = True
+def _verify(name: str, found: Iterator[EntryLine | Line]) -> Verified:
+    check = _opened(name, next(found, None))
+    closed: Line | None = None
+    for line in found:
+        if closed is not None:
+            raise FormatError(f"line {closed.place + 1}: an export ends with its checkpoint")
+        if isinstance(line, EntryLine):
+            check.take_entry(line)
+        elif line.kind == "entry":
+            check.take_entry(line.entry())
+        elif line.kind == "checkpoint":
+            check.close(line)
+            closed = line
         else:
-            check.take(number, fields)
-    if not closed:
+            check.take(line)
+    if closed is None:
         raise FormatError(f"{name} has no checkpoint at its end; it is cut off")
     return check.verified()
+
+
+def _opened(name: str, head: EntryLine | Line | None) -> _SiteExport | _CentreExport:
+    if isinstance(head, Line) and head.kind == "ledger" and head.fields.get("format") == 1:
+        if head.fields.get("side") == "site":
+            return _SiteExport(head)
+        if head.fields.get("side") == "centre":
+            return _CentreExport(head)
+    raise FormatError(f"line 1: {name} is not a ledger export of a format that this version reads")
 
 
 class _Export:
     """What the exports of both sides have in common."""
 
-    def __init__(self, head: dict[str, Any], signing_key: bytes, centre_key: bytes) -> None:
-        self.ledger_id = _text(head, "ledger_id", 1)
+    def __init__(self, head: Line, centre_key: bytes) -> None:
+        self.ledger_id = head.text("ledger_id")
         if len(self.ledger_id) != 64 or any(digit not in "0123456789abcdef" for digit in self.ledger_id):
             raise FormatError("line 1 of the export holds no ledger id")
-        self.signing_key, self.centre_key = signing_key, centre_key
-        self.campaigns: dict[str, Campaign] = {}
+        self.signing_key, self.centre_key = head.public_key("signing_key"), centre_key
+        self.campaigns: dict[str, Asked] = {}
         self.receipts: list[Receipt] = []
         self.headers: dict[str, list[BatchHeader]] = {}
         self.reached: dict[str, int] = {}
 
-    def take_document(self, number: int, kind: str, body: bytes) -> None:
+    def take_document(self, line: Line) -> None:
         """A document that the centre signed, or a header that a site signed."""
         centre = OneKey("the centre", self.centre_key)
+        kind, body = line.text("kind"), line.body()
         try:
-            if kind == "campaign":
-                campaign = parse(Campaign, open_envelope(body, CAMPAIGN, centre)[1])
-                self.campaigns[campaign_id(campaign)] = campaign
+            if kind in ("campaign", "evaluation"):
+                asked = open_asked(body, centre)
+                if isinstance(asked, Evaluation) is not (kind == "evaluation"):
+                    raise FormatError("the line's kind is not its document's")
+                self.campaigns[asked_id(asked)] = asked
             elif kind == "receipt":
                 self.receipts.append(parse(Receipt, open_envelope(body, RECEIPT, centre)[1]))
             elif kind == "header":
@@ -267,7 +158,7 @@ class _Export:
             else:
                 raise FormatError("a document of an unknown kind")
         except VerificationError as error:
-            raise VerificationError(f"line {number} of the export ({kind}): {error}") from error
+            raise VerificationError(f"line {line.place} of the export ({kind}): {error}") from error
 
     def sites(self) -> Keys:
         """The signing keys of the sites in this export."""
@@ -307,13 +198,13 @@ class _Export:
             reached[receipt.site] = receipt.sequence
         return reached
 
-    def check_checkpoint(self, number: int, body: bytes, sequence: int, head: str) -> str:
+    def check_checkpoint(self, line: Line, sequence: int, head: str) -> str:
         """The signed checkpoint stands at the end of the chain; the party that signed."""
         try:
-            payload = open_envelope(body, CHECKPOINT, OneKey("the exporting party", self.signing_key))[1]
+            payload = open_envelope(line.body(), CHECKPOINT, OneKey("the exporting party", self.signing_key))[1]
             checkpoint = parse(Checkpoint, payload)
         except VerificationError as error:
-            raise VerificationError(f"line {number} of the export (checkpoint): {error}") from error
+            raise VerificationError(f"line {line.place} of the export (checkpoint): {error}") from error
         if (checkpoint.ledger_id, checkpoint.sequence, checkpoint.head) != (self.ledger_id, sequence, head):
             raise ChainError(
                 f"entry {sequence}: the signed checkpoint stands at entry {checkpoint.sequence} of another history"
@@ -322,34 +213,32 @@ class _Export:
 
 
 class _SiteExport(_Export):
-    def __init__(self, head: dict[str, Any], signing_key: bytes) -> None:
-        super().__init__(head, signing_key, _public_key(head, "centre_signing_key", 1))
-        self.history = SiteHistory(_text(head, "site", 1), self.ledger_id, self.campaigns, strict=True)
+    def __init__(self, head: Line) -> None:
+        super().__init__(head, head.public_key("centre_signing_key"))
+        self.history = SiteHistory(head.text("site"), self.ledger_id, self.campaigns, strict=True)
         self.party = ""
 
     def sites(self) -> Keys:
         return Keys({self.history.site: self.signing_key})
 
-    def take(self, number: int, fields: dict[str, Any]) -> None:
-        kind = _text(fields, "type", number)
-        if kind == "document":
-            self.take_document(number, _text(fields, "kind", number), _blob(fields, number))
-        else:
-            raise FormatError(f"line {number} of the export is of an unknown kind")
+    def take(self, line: Line) -> None:
+        if line.kind != "document":
+            raise FormatError(f"line {line.place} of the export is of an unknown kind")
+        self.take_document(line)
 
-    def take_entry(self, number: int, line: EntryLine) -> None:
+    def take_entry(self, line: EntryLine) -> None:
         if line.site is not None:
-            raise FormatError(f"line {number} of the export has a field that lines of its type have not")
+            raise FormatError(f"entry {line.sequence} of the export has a field that lines of its type have not")
         self.history.add(line.sequence, line.body, line.head)
 
-    def close(self, number: int, checkpoint: bytes) -> None:
+    def close(self, checkpoint: Line) -> None:
         genesis = self.history.genesis
         if genesis is None or genesis.signing_key != self.signing_key.hex():
             raise VerificationError("entry 1: the genesis entry names another signing key than the export")
         # What is in no batch yet is under the checkpoint's signature.
         self.check_headers(self.history)
         self.reached = self.check_receipts({self.history.site: self.history})
-        self.party = self.check_checkpoint(number, checkpoint, self.history.sequence, self.history.head)
+        self.party = self.check_checkpoint(checkpoint, self.history.sequence, self.history.head)
 
     def verified(self) -> Verified:
         key, history, held = fingerprint(self.signing_key), self.history, tuple(self.receipts)
@@ -357,8 +246,8 @@ class _SiteExport(_Export):
 
 
 class _CentreExport(_Export):
-    def __init__(self, head: dict[str, Any], signing_key: bytes) -> None:
-        super().__init__(head, signing_key, signing_key)
+    def __init__(self, head: Line) -> None:
+        super().__init__(head, head.public_key("signing_key"))
         self.histories: dict[str, SiteHistory] = {}
         self.entries: list[CentralEntry] = []
         self.sequence, self.head, self.party = 0, ZERO, ""
@@ -367,28 +256,27 @@ class _CentreExport(_Export):
     def sites(self) -> Keys:
         return Keys(self.keys)
 
-    def take(self, number: int, fields: dict[str, Any]) -> None:
-        kind = _text(fields, "type", number)
-        if kind == "document" and _text(fields, "kind", number) == "enrolment":
-            self._enrol(number, _blob(fields, number))
-        elif kind == "document":
-            self.take_document(number, _text(fields, "kind", number), _blob(fields, number))
-        elif kind == "central":
-            self._central(_number(fields, "sequence", number), _blob(fields, number), _text(fields, "head", number))
+    def take(self, line: Line) -> None:
+        if line.kind == "central":
+            self._central(line.number("sequence"), line.body(), line.text("head"))
+        elif line.kind != "document":
+            raise FormatError(f"line {line.place} of the export is of an unknown kind")
+        elif line.text("kind") == "enrolment":
+            self._enrol(line)
         else:
-            raise FormatError(f"line {number} of the export is of an unknown kind")
+            self.take_document(line)
 
-    def take_entry(self, number: int, line: EntryLine) -> None:
+    def take_entry(self, line: EntryLine) -> None:
         history = self.histories.get(line.site or "")
         if history is None:
-            raise FormatError(f"line {number}: entries of a site that was not enrolled")
+            raise FormatError(f"entry {line.sequence}: entries of a site that was not enrolled")
         history.add(line.sequence, line.body, line.head)
 
-    def _enrol(self, number: int, body: bytes) -> None:
+    def _enrol(self, line: Line) -> None:
         try:
-            genesis = parse(Enrolment, open_introduction(body, ENROLMENT, _introduced)).genesis
+            genesis = parse(Enrolment, open_introduction(line.body(), ENROLMENT, _introduced)).genesis
         except VerificationError as error:
-            raise VerificationError(f"line {number} of the export (enrolment): {error}") from error
+            raise VerificationError(f"line {line.place} of the export (enrolment): {error}") from error
         self.keys[genesis.site] = bytes.fromhex(genesis.signing_key)
         self.histories[genesis.site] = SiteHistory(genesis.site, genesis.ledger_id, self.campaigns, strict=False)
 
@@ -398,7 +286,7 @@ class _CentreExport(_Export):
         self.entries.append(parse(CentralEntry, body))
         self.sequence, self.head = sequence, head
 
-    def close(self, number: int, checkpoint: bytes) -> None:
+    def close(self, checkpoint: Line) -> None:
         refused = {(entry.site, refusal.seal) for entry in self.entries for refusal in entry.refused}
         for history in self.histories.values():
             for seal in history.faulty_seals:
@@ -421,7 +309,7 @@ class _CentreExport(_Export):
             if signed != history.sequence:
                 raise ChainError(f"site {history.site}, entry {signed + 1}: no header that the site signed covers it")
         self.reached = self.check_receipts(self.histories)
-        self.party = self.check_checkpoint(number, checkpoint, self.sequence, self.head)
+        self.party = self.check_checkpoint(checkpoint, self.sequence, self.head)
 
     def verified(self) -> Verified:
         key, histories, held = fingerprint(self.signing_key), tuple(self.histories.values()), tuple(self.receipts)

@@ -29,6 +29,7 @@ from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.document import MAX_BATCH_BYTES, UP_KINDS, Document, within_limits
 from ldp_client.wire.envelope import HEADER, STATE, WITNESS, OneKey, close_envelope, open_envelope
+from ldp_client.wire.evaluation import Asked, Evaluation
 from ldp_client.wire.exchange import (
     BatchHeader,
     CampaignCode,
@@ -69,6 +70,33 @@ class Centre:
 
     def find_campaign(self, which: str) -> Campaign:
         """A published campaign by its name or the beginning of its id.
+
+        Raises:
+            ConfigurationError: none, or more than one, is called so; or it is an evaluation.
+        """
+        found = self.find_asked(which)
+        if not isinstance(found, Campaign):
+            raise ConfigurationError(
+                f"{found.name} is an evaluation, which has no records; `ldp-server evaluate report {found.name}` "
+                "says what sites have answered"
+            )
+        return found
+
+    def find_evaluation(self, which: str) -> Evaluation:
+        """A published evaluation by its name or the beginning of its id.
+
+        Raises:
+            ConfigurationError: none, or more than one, is called so; or it is a campaign.
+        """
+        found = self.find_asked(which)
+        if not isinstance(found, Evaluation):
+            raise ConfigurationError(
+                f"{found.name} is a campaign; an evaluation is made by `ldp-server evaluate publish`"
+            )
+        return found
+
+    def find_asked(self, which: str) -> Asked:
+        """A published campaign or evaluation by its name or the beginning of its id.
 
         Raises:
             ConfigurationError: none, or more than one, is called so.
@@ -284,8 +312,8 @@ def replace_node(centre: Centre, envelope: bytes) -> Site:
         return sites.replace_node(connection, envelope)
 
 
-def publish(centre: Centre, campaign: Campaign) -> str:
-    """Sign a campaign and offer it to every site; its id.
+def publish(centre: Centre, campaign: Asked) -> str:
+    """Sign a campaign or an evaluation and offer it to every site; its id.
 
     Raises:
         ConfigurationError, ParameterError: as `campaigns.publish`; nothing was changed.

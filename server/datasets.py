@@ -51,6 +51,9 @@ class Cxr64:
         label_names: the two labels.
         patient_id, group_id: who it is of; `group_id` is coarser and is the privacy unit.
         split: which part of the data set the row belongs to.
+        source: the collection that the row comes from.
+        subtype: normal, bacteria or virus; None where the file does not say.
+        sex, view: of the patient and of the film; None where the file does not say.
     """
 
     images: NDArray[np.uint8]
@@ -59,6 +62,10 @@ class Cxr64:
     patient_id: NDArray[np.str_]
     group_id: NDArray[np.str_]
     split: NDArray[np.str_]
+    source: NDArray[np.str_] | None = None
+    subtype: NDArray[np.str_] | None = None
+    sex: NDArray[np.str_] | None = None
+    view: NDArray[np.str_] | None = None
 
 
 def fetch_pneumoniamnist(target: Path, *, timeout_seconds: float = 20.0, client: httpx.Client | None = None) -> Path:
@@ -138,6 +145,11 @@ def load_cxr64(path: Path) -> Cxr64:
             patient_id=_strings(path, file, "patient_id", count),
             group_id=_strings(path, file, "group_id", count),
             split=_strings(path, file, "split", count),
+            **{
+                name: _strings(path, file, name, count)
+                for name in ("source", "subtype", "sex", "view")
+                if name in file.files
+            },
         )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ldp_client.errors import (
     ChainError,
@@ -22,37 +23,31 @@ from ldp_client.errors import (
     EnvelopeError,
     ForkError,
     FormatError,
-    LdpError,
     NotGrantedError,
     OutOfOrderError,
     PolicyRefusedError,
     SealError,
     SignerError,
 )
-from ldp_client.wire.campaign import Approval, Campaign, Policy, policy_id
+from ldp_client.privacy.spec import HistogramSpec
+from ldp_client.wire.answer import unpack_answer
+from ldp_client.wire.campaign import Campaign, policy_id
 from ldp_client.wire.canonical import parse
-from ldp_client.wire.chain import Genesis, LedgerEntry, Seal, parse_entry, walk
+from ldp_client.wire.chain import Genesis, Said, SealTerms, read_entry, walk
 from ldp_client.wire.document import MAX_BATCH_BYTES
 from ldp_client.wire.envelope import BATCH, OneKey, open_envelope
+from ldp_client.wire.evaluation import Asked, check_policy
 from ldp_client.wire.exchange import Batch, BatchHeader, Refusal, RefusalCode, sealed_digest
-from ldp_client.wire.record import check_contents, codebook_seed, record_digest
+from ldp_client.wire.record import codebook_seed, drawable, record_digest
 from ldp_client.wire.signing import SealingKey, Signer, unseal
 from server.store import batches, ledger, records, sites
 from server.store.database import Database
-from server.store.ledger import Account, Paid
+from server.store.ledger import Account
 from server.store.records import Record
 from server.store.sites import Site, SiteKeyring
 
 # A receipt can name every one of them as refused and still fit into one document.
 MAX_ENTRIES = 20_000
-
-
-class _RefusedError(LdpError):
-    """One record is not stored; its code goes into the receipt."""
-
-    def __init__(self, refusal: RefusalCode) -> None:
-        self.refusal = refusal
-        super().__init__(f"the record is not stored: {refusal}")
 
 
 def accept(sealed: bytes, site: str, database: Database, *, signer: Signer, sealing_key: SealingKey) -> bytes:
@@ -97,18 +92,10 @@ def accept(sealed: bytes, site: str, database: Database, *, signer: Signer, seal
 
         # From here on the batch is evidence: it will be committed and its charges counted, whatever follows.
         account = ledger.read_account(connection, known, batch.first, entries, OneKey("the centre", signer.public_key))
-        payloads = _payloads_by_seal(batch)
-        accepted: list[Record] = []
-        refused: list[Refusal] = []
         for sequence, entry in enumerate(entries, start=batch.first):
             account.follow(sequence, entry)
-            if isinstance(entry, Seal):
-                try:
-                    accepted.append(_judge(entry, sequence, payloads[sequence], account, header.day))
-                    account.settle(sequence, entry.charge, records=1)
-                except _RefusedError as reason:
-                    refused.append(Refusal(seal=sequence, code=reason.refusal))
-                    account.settle(sequence, entry.charge, refused=1)
+        accepted, refused = _judge(batch, entries, account, header.day)
+        account.count(accepted, refused)
 
         # (10) Entries, records, refusals, totals, the central line and the receipt: durable together when this block
         # ends, or not at all.
@@ -119,28 +106,67 @@ def accept(sealed: bytes, site: str, database: Database, *, signer: Signer, seal
     return receipt  # noqa: RET504
 
 
-def _judge(seal: Seal, sequence: int, payloads: Sequence[bytes], account: Account, day: str) -> Record:
-    """The record of one Seal, or `_RefusedError` with the first rule that stands against it.
+class _Terms(NamedTuple):
+    """What a charge is judged by, but for its record: thousands of charges have the same."""
+
+    campaign: str
+    approval: int
+    approved_before: bool
+    policy: int | None
+    micro_epsilon: int
+    of_a_set: bool
+    repeated: bool
+
+
+def _judge(batch: Batch, entries: Sequence[Said], account: Account, day: str) -> tuple[list[Record], list[Refusal]]:
+    """What becomes of each sealed record or answer: stored, or refused with the code of the first rule against it.
 
     Every rule is the one that was in force when the unit was charged.
     """
-    # (6) An unused charge, for a campaign of this centre, that the site's officer had agreed to, in time.
-    charge = _unused_charge(account, seal)
-    campaign = _published(account, charge)
-    policy, approval = _agreed(account, seal.charge, charge, campaign)
-    _check_in_time(day, approval, campaign)
-    # (7) The charge is the loss of the mechanism that made the record, recomputed from its parameters.
-    if charge.micro_epsilon != account.loss(charge.campaign):
-        raise _RefusedError(RefusalCode.LOSS_MISMATCH)
-    # (8) One payload, the one that was sealed, and nothing in it that the mechanism could not have drawn.
-    payload = _only(payloads)
-    if record_digest(charge.campaign, seal.charge, payload) != seal.record:
-        raise _RefusedError(RefusalCode.RECORD_DIGEST)
-    _check_contents(payload, campaign, codebook_seed(charge.campaign, account.site.site, seal.charge))
-    # (9) With this charge, no unit could have spent more than the site's own policy allows.
-    if charge.bound > policy.lifetime_micro_epsilon:
-        raise _RefusedError(RefusalCode.BUDGET)
-    return Record(account.site.site, sequence, charge.campaign, payload)
+    site, payloads = account.site.site, _payloads_by_seal(batch)
+    terms_judged: dict[_Terms, RefusalCode | None] = {}
+    codes: dict[int, RefusalCode] = {}
+    sealed: defaultdict[str, list[tuple[Record, int]]] = defaultdict(list)
+    for sequence, seal in enumerate(entries, start=batch.first):
+        if not isinstance(seal, SealTerms):
+            continue
+        # (6) An unused charge, for a campaign of this centre, that the site's officer had agreed to, in time.
+        charge = account.paid_for(sequence, seal.charge)
+        if charge is None:
+            codes[sequence] = RefusalCode.NO_CHARGE
+            continue
+        # (7) The charge is the loss of the mechanism that made the record, recomputed from its parameters.
+        terms = _Terms(
+            charge.campaign,
+            charge.approval,
+            charge.approval < seal.charge,
+            charge.policy,
+            charge.micro_epsilon,
+            charge.of_a_set,
+            charge.repeated,
+        )
+        if terms not in terms_judged:
+            terms_judged[terms] = _against(terms, account, day)
+        # (8) One payload, and the one that was sealed;
+        code = terms_judged[terms] or _against_payloads(payloads[sequence], charge.campaign, seal)
+        if code is not None:
+            codes[sequence] = code
+            continue
+        sealed[charge.campaign].append((Record(site, sequence, charge.campaign, payloads[sequence][0]), seal.charge))
+
+    accepted: list[Record] = []
+    for name, several in sealed.items():
+        # and nothing in it that the mechanism could not have drawn: looked at for all records of a campaign in one go.
+        for (record, number), drawn in zip(several, _possible(account.campaigns[name], several), strict=True):
+            charge = account.charges[number]
+            if not drawn:
+                codes[record.seal] = RefusalCode.CONTENTS
+            # (9) With this charge, no unit could have spent more than the site's own policy allows.
+            elif charge.policy is None or charge.bound > account.policies[charge.policy].lifetime_micro_epsilon:
+                codes[record.seal] = RefusalCode.BUDGET
+            else:
+                accepted.append(record)
+    return sorted(accepted), [Refusal(seal=seal, code=code) for seal, code in sorted(codes.items())]
 
 
 # --- what must hold for the batch as a whole
@@ -155,11 +181,11 @@ def _unsealed(sealed: bytes, key: SealingKey) -> bytes:
         raise SealError(str(error)) from error
 
 
-def _entries(batch: Batch) -> list[LedgerEntry]:
+def _entries(batch: Batch) -> list[Said]:
     if not 1 <= len(batch.entries) <= MAX_ENTRIES:
         raise FormatError(f"a batch has 1 to {MAX_ENTRIES} entries; found {len(batch.entries)}. Send smaller ones")
-    entries = [parse_entry(body) for body in batch.entries]
-    seals = {sequence for sequence, entry in enumerate(entries, start=batch.first) if isinstance(entry, Seal)}
+    entries = [read_entry(body) for body in batch.entries]
+    seals = {sequence for sequence, entry in enumerate(entries, start=batch.first) if isinstance(entry, SealTerms)}
     if any(payload.seal not in seals for payload in batch.payloads):
         raise FormatError("a payload belongs to no Seal of this batch; nobody would ever account for it")
     return entries
@@ -177,7 +203,7 @@ def _check_signer(known: Site, author: str, batch: Batch) -> None:
         )
 
 
-def _check_continues(known: Site, batch: Batch, entries: Sequence[LedgerEntry]) -> None:
+def _check_continues(known: Site, batch: Batch, entries: Sequence[Said]) -> None:
     if batch.first > known.sequence + 1:
         raise OutOfOrderError(
             f"the centre has {known.sequence} entries of site {known.site}, the batch begins at {batch.first}; "
@@ -219,57 +245,48 @@ def _payloads_by_seal(batch: Batch) -> Mapping[int, list[bytes]]:
 # --- what must hold for one record
 
 
-def _unused_charge(account: Account, seal: Seal) -> Paid:
-    charge = account.charges.get(seal.charge)
-    if charge is None or charge.settled:
-        raise _RefusedError(RefusalCode.NO_CHARGE)
-    return charge
-
-
-def _published(account: Account, charge: Paid) -> Campaign:
-    campaign = account.campaigns.get(charge.campaign)
-    if campaign is None:
-        raise _RefusedError(RefusalCode.UNKNOWN_CAMPAIGN)
-    return campaign
-
-
-def _agreed(account: Account, number: int, charge: Paid, campaign: Campaign) -> tuple[Policy, Approval]:
-    """The policy in force at the charge, and the approval that the charge cites, given under it and before."""
-    policy, approval = account.policy_number_at(number), account.approvals.get(charge.approval)
-    if policy is None or approval is None or charge.approval >= number:
-        raise _RefusedError(RefusalCode.NOT_APPROVED)
-    terms = (charge.campaign, charge.approval, policy)
-    if terms not in account.agreements:
-        account.agreements[terms] = _agree(account.policies[policy], approval, campaign, charge.campaign)
-    if not account.agreements[terms]:
-        raise _RefusedError(RefusalCode.NOT_APPROVED)
-    return account.policies[policy], approval
-
-
-def _agree(policy: Policy, approval: Approval, campaign: Campaign, name: str) -> bool:
-    if (approval.campaign, approval.policy) != (name, policy_id(policy)):
-        return False
+def _against(terms: _Terms, account: Account, day: str) -> RefusalCode | None:
+    """The first of rules (6) and (7) that stands against these terms."""
+    campaign, approval = account.campaigns.get(terms.campaign), account.approvals.get(terms.approval)
+    # A charge pays for a campaign's record, a query for an evaluation's answer, and neither for the other.
+    if campaign is None or isinstance(campaign, Campaign) is terms.of_a_set:
+        return RefusalCode.UNKNOWN_CAMPAIGN
+    if terms.repeated:
+        return RefusalCode.REPEATED
+    # The policy in force at the charge, and the approval that the charge cites, given under it and before.
+    if terms.policy is None or approval is None or not terms.approved_before:
+        return RefusalCode.NOT_APPROVED
+    policy = account.policies[terms.policy]
+    if (approval.campaign, approval.policy) != (terms.campaign, policy_id(policy)):
+        return RefusalCode.NOT_APPROVED
     try:
-        policy.check(campaign)
+        check_policy(policy, campaign)
     except PolicyRefusedError:
-        return False
-    return True
-
-
-def _check_in_time(day: str, approval: Approval, campaign: Campaign) -> None:
+        return RefusalCode.NOT_APPROVED
     # Days are written YYYY-MM-DD, so their order is that of their texts.
     if day > min(approval.expires, campaign.ends):
-        raise _RefusedError(RefusalCode.EXPIRED)
+        return RefusalCode.EXPIRED
+    return None if terms.micro_epsilon == account.loss(terms.campaign) else RefusalCode.LOSS_MISMATCH
 
 
-def _only(payloads: Sequence[bytes]) -> bytes:
+def _against_payloads(payloads: Sequence[bytes], campaign: str, seal: SealTerms) -> RefusalCode | None:
     if len(payloads) != 1:
-        raise _RefusedError(RefusalCode.CONTENTS)
-    return payloads[0]
+        return RefusalCode.CONTENTS
+    same = record_digest(campaign, seal.charge, payloads[0]) == seal.record
+    return None if same else RefusalCode.RECORD_DIGEST
 
 
-def _check_contents(payload: bytes, campaign: Campaign, seed: bytes) -> None:
+def _possible(asked: Asked, several: Sequence[tuple[Record, int]]) -> list[bool]:
+    """Which of these records, each with the number of its charge, the mechanism of their campaign can have drawn."""
+    if isinstance(asked, Campaign):
+        seeds = (codebook_seed(record.campaign, record.site, charge) for record, charge in several)
+        return list(map(bool, drawable([record.payload for record, _ in several], asked.release, seeds)))
+    return [_is_answer(record.payload, asked.histogram) for record, _ in several]
+
+
+def _is_answer(payload: bytes, histogram: HistogramSpec) -> bool:
     try:
-        check_contents(payload, campaign.release, seed)
-    except FormatError as error:
-        raise _RefusedError(RefusalCode.CONTENTS) from error
+        unpack_answer(payload, histogram)
+    except FormatError:
+        return False
+    return True

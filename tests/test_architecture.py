@@ -22,7 +22,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ldp_client.wire",),
     (
         "ldp_client.flow",
-        "ldp_client.diagnosis",
         "ldp_client.imaging",
         "ldp_client.ledger",
         "ldp_client.config",
@@ -30,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ldp_client.verify",
         "ldp_client.audit",
     ),
+    ("ldp_client.diagnosis", "ldp_client.evaluation_set"),
     ("ldp_client.site", "ldp_client.submission", "ldp_client.plan", "ldp_client.release", "ldp_client.permissions"),
     (
         "ldp_client.desk",
@@ -38,6 +38,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ldp_client.preview",
         "ldp_client.courier",
         "ldp_client.openings",
+        "ldp_client.diagnose",
+        "ldp_client.evaluation",
     ),
     ("ldp_client.agent", "ldp_client.supernode"),
     ("ldp_client.cli",),
@@ -45,7 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 SERVER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("server.store", "server.certificates", "server.datasets", "server.edge", "server.gather"),
     ("server.learning", "server.intake", "server.config", "server.superlink"),
-    ("server.centre",),
+    ("server.centre", "server.benchmarks"),
     ("server.service", "server.flower_app", "server.reconcile"),
     ("server.cli",),
 )
@@ -70,6 +72,7 @@ WITHOUT_TORCH = (
     "desk",
     "config",
     "spool",
+    "evaluation_set",
     "cli.audit",
     "cli.dataset",
     "cli.ledger",
@@ -197,7 +200,7 @@ def test_server_uses_of_the_client_what_both_sides_share(source: Source) -> None
         # verified by the very program that everybody else verifies it with.
         used -= {"ldp_client.cli", "ldp_client.verify"}
         shared = {name for name in ours(source) if name.startswith("ldp_client.cli")}
-        assert shared <= {"ldp_client.cli.console", "ldp_client.cli.lazy", "ldp_client.cli.table_file"}
+        assert shared <= {f"ldp_client.cli.{name}" for name in ("console", "filters", "lazy", "table_file")}
     assert used <= SHARED
 
 
@@ -251,7 +254,7 @@ def test_an_auditors_laptop_needs_neither_torch_nor_flower(source: Source) -> No
     "source", each("ldp_client.privacy", "ldp_client.wire", "ldp_client.verify", "ldp_client.audit"), ids=by_name
 )
 def test_what_an_auditor_runs_needs_the_base_install_alone(source: Source) -> None:
-    base = {"numpy", "pydantic", "cryptography"}
+    base = {"numpy", "pydantic", "pydantic_core", "cryptography"}  # pydantic cannot be installed without its core
     for name, importer in reached(source.module).items():
         top = name.split(".")[0]
         assert top in base or top in sys.stdlib_module_names, f"{source.name} reaches {name} through {importer}"

@@ -16,7 +16,10 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, StringConstraints
 
+from ldp_client.evaluation_set import is_held_out
+from ldp_client.imaging.xray import patient_key
 from ldp_client.site import data_set
+from ldp_client.wire.answer import unpack_answer
 from ldp_client.wire.campaign import Approval, Policy
 from ldp_client.wire.canonical import AnyWire, Wire, parse
 from ldp_client.wire.chain import (
@@ -25,6 +28,7 @@ from ldp_client.wire.chain import (
     Charge,
     LedgerEntry,
     PolicyEntry,
+    Query,
     Seal,
     parse_entry,
 )
@@ -43,6 +47,7 @@ from ldp_client.wire.exchange import Batch, BatchHeader, Payload, SiteState
 from ldp_client.wire.record import record_digest, unpack
 from ldp_client.wire.signing import unseal
 from tests.client.conftest import new_world as new_world
+from tests.client.evaluations import RULE, make_evaluation
 from tests.client.world import (
     OFFICER,
     SEALING,
@@ -55,9 +60,9 @@ from tests.client.world import (
 )
 
 TABLE = Path(__file__).parent.parent / "docs" / "threat_model.md"
-# Bytes that hold another document of the table, or the record itself.
+# Bytes that hold another document of the table, or the record or answer itself.
 NESTED: dict[tuple[type[Wire], str], tuple[type[Wire], ...]] = {
-    (Batch, "entries"): (PolicyEntry, ApprovalEntry, Charge, Seal, Abandon),
+    (Batch, "entries"): (PolicyEntry, ApprovalEntry, Charge, Query, Seal, Abandon),
     (PolicyEntry, "envelope"): (Policy,),
     (ApprovalEntry, "envelope"): (Approval,),
     (Payload, "record"): (),
@@ -161,10 +166,11 @@ def assert_closed(pattern: str, where: str) -> None:
 # --- a whole exchange with planted canaries
 
 CAMPAIGN = make_campaign(unit="patient", cap=2)
+EVALUATION = make_evaluation()
 COUNT = 12
 CANARIES = [
     *(f"Mustermann^Erika{index}" for index in range(COUNT)),
-    *(f"PAT-4711-{index}" for index in range(5)),
+    "PAT-4711-",
     *(f"knee-of-mister-{index}" for index in range(COUNT)),
     "suspected tuberculosis",
     "Doctor Seltsam",
@@ -180,7 +186,17 @@ CANARIES = [
 WORDS = {"patient"}
 
 
-def plant(folder: Path) -> None:
+def patients(secret: bytes) -> list[str]:
+    """Three patients who are released and two who are held out."""
+    names = [f"PAT-4711-{number}" for number in range(100)]
+    held = [is_held_out(secret, patient_key(secret, "", name), RULE.share_percent) for name in names]
+    inside, outside = (
+        [name for name, one in zip(names, held, strict=True) if one is wanted] for wanted in (True, False)
+    )
+    return outside[:3] + inside[:2]
+
+
+def plant(folder: Path, patients: list[str]) -> None:
     """X-rays whose names, tags and rows are full of what must not leave."""
     images, labels = pictures(COUNT, seed=21)
     inner = folder / "archive-of-doctor"
@@ -194,7 +210,7 @@ def plant(folder: Path) -> None:
             "ReferringPhysicianName": "Doctor Seltsam",
             "InstitutionalDepartmentName": "ward seven",
         }
-        (folder / name).write_bytes(dicom_bytes(images[index], f"PAT-4711-{index % 5}", **tags))
+        (folder / name).write_bytes(dicom_bytes(images[index], patients[index % 5], **tags))
         rows.append(f"{name},{('normal', 'pneumonia')[int(labels[index])]}")
     (folder / "holiday picture.jpg").write_bytes(b"holiday picture")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
@@ -222,8 +238,9 @@ class Exchange:
 def exchange(new_world: MakeWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Exchange:
     """Everything that lay in the outbox at any step, until the centre had acknowledged all of it."""
     caplog.set_level(logging.DEBUG, "ldp_client")
-    world = new_world(CAMPAIGN, folder=tmp_path / "site", count=1)
-    plant(tmp_path / "site" / "planted")
+    world = new_world(CAMPAIGN, folder=tmp_path / "site", count=1, units=("patient",), evaluations=RULE)
+    world.evaluations.append(EVALUATION)
+    plant(tmp_path / "site" / "planted", patients(world.site.secret))
     file = world.folder / "agent.toml"
     file.write_text(file.read_text().replace("xrays", "planted"))
     configure(world, chunk=5, records_per_batch=3)
@@ -236,6 +253,7 @@ def exchange(new_world: MakeWorld, tmp_path: Path, caplog: pytest.LogCaptureFixt
         agent.step()
         if step == 0:
             world.approve()
+            world.approve(EVALUATION)
         for document in outbox.documents():
             documents[document.kind, document.body] = None
         for path in (outbox.folder / "batch").iterdir():
@@ -270,8 +288,18 @@ def opened(exchange: Exchange) -> Iterator[Leaving]:
             elif isinstance(entry, ApprovalEntry):
                 yield Leaving("Approval", whole(entry.envelope, APPROVAL, officer, Approval)[0])
         for item in batch.payloads:
-            unpack(item.record, CAMPAIGN.release)
-            yield Leaving("record", item.record)
+            if item.record == answer_of(exchange.world):
+                unpack_answer(item.record, EVALUATION.histogram)
+                yield Leaving("answer", item.record)
+            else:
+                unpack(item.record, CAMPAIGN.release)
+                yield Leaving("record", item.record)
+
+
+def answer_of(world: World) -> bytes:
+    """The sealed histogram of the one evaluation that was answered."""
+    (payload,) = world.site.ledger._connection.execute("SELECT payload FROM answers").fetchone()
+    return bytes(payload)
 
 
 def whole(envelope: bytes, payload_type: str, keys: Keyring, model: type[AnyWire]) -> tuple[bytes, AnyWire]:
@@ -298,14 +326,15 @@ def spellings(secret: bytes) -> set[bytes]:
 def test_every_byte_that_leaves_parses_as_the_table_says(exchange: Exchange) -> None:
     names = {leaving.name for leaving in opened(exchange)}
     assert names == {
-        *("state", "header", "sealed", "record", "SiteState", "BatchHeader", "Batch"),
-        *("PolicyEntry", "Policy", "ApprovalEntry", "Approval", "Charge", "Seal"),
+        *("state", "header", "sealed", "record", "answer", "SiteState", "BatchHeader", "Batch"),
+        *("PolicyEntry", "Policy", "ApprovalEntry", "Approval", "Charge", "Query", "Seal"),
     }
 
 
 def test_batches_hold_each_entry_and_each_record_once_and_nothing_else(exchange: Exchange) -> None:
     ledger = exchange.world.site.ledger
     site = OneKey("the site", exchange.world.site.signer.public_key)
+    chain = {row.sequence: row.body for row in ledger.rows(2)}
     entries: dict[int, bytes] = {}
     records = 0
     for sealed in exchange.batches:
@@ -319,11 +348,14 @@ def test_batches_hold_each_entry_and_each_record_once_and_nothing_else(exchange:
                 seals.append((sequence, entry))
         assert [item.seal for item in batch.payloads] == [sequence for sequence, _ in seals]
         for item, (_, seal) in zip(batch.payloads, seals, strict=True):
-            assert seal.record == record_digest(exchange.world.name, seal.charge, item.record)
-            records += 1
-    assert entries == {row.sequence: row.body for row in ledger.rows(2)}
-    # Five patients with two or three X-rays, two of each at most.
-    assert records == ledger.counts(exchange.world.name)[0] == 10
+            of = parse_entry(chain[seal.charge])
+            assert isinstance(of, Charge | Query)
+            assert seal.record == record_digest(of.campaign, seal.charge, item.record)
+            records += isinstance(of, Charge)
+    assert entries == chain
+    # Three patients with two or three X-rays, two of each at most. The two who are held out have one answer together.
+    assert records == ledger.counts(exchange.world.name)[0] == 6
+    assert sum(isinstance(parse_entry(body), Seal) for body in entries.values()) == records + 1
 
 
 def test_no_canary_leaves_and_none_is_logged(exchange: Exchange) -> None:
@@ -345,8 +377,8 @@ def test_no_key_of_patient_or_xray_leaves(exchange: Exchange) -> None:
     world = exchange.world
     items = data_set(world.site, CAMPAIGN).items
     connection = world.site.ledger._connection
-    salts = [row[0] for row in connection.execute("SELECT salt FROM openings")]
-    assert len(salts) == 10
+    salts = [row[0] for row in connection.execute("SELECT salt FROM openings UNION ALL SELECT salt FROM queries")]
+    assert len(salts) == 7
     secrets = {world.site.secret, *(item.patient for item in items), *(item.identity for item in items), *salts}
     bodies = list(opened(exchange))
     for secret in secrets:

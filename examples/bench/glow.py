@@ -12,11 +12,10 @@ from collections.abc import Callable
 import torch
 
 from examples.bench.glow_memory import added
-from examples.bench.glow_peer import our_glow, their_glow, useful_operations
+from examples.bench.glow_peer import our_glow, their_glow, training_steps, useful_operations
 from examples.bench.rows import Row, row, seconds
 from ldp_client.flow.glow import Shape
 from ldp_client.flow.inference import FrozenGlow
-from ldp_client.flow.training import Mode, log_prob
 from server.learning.allocator import keep_freed_pages
 
 ROUNDS = 9
@@ -51,20 +50,7 @@ def train(shape: Shape, batch: int) -> list[Row]:
     """Forward and backward of the likelihood, in both modes."""
     images = torch.rand(batch, 1, shape.size, shape.size, generator=torch.Generator().manual_seed(1))
     flow, theirs = our_glow(shape, images), their_glow(shape)
-    theirs.forward_kld(images - 0.5)  # sets their ActNorms
-
-    def ours_in(mode: Mode) -> Callable[[], None]:
-        def work() -> None:
-            flow.zero_grad()
-            torch.autograd.backward(-log_prob(flow, images, mode).mean())
-
-        return work
-
-    def work_theirs() -> None:
-        theirs.zero_grad()
-        theirs.forward_kld(images - 0.5).backward()
-
-    fast, frugal, peer = _alternate(ours_in(Mode.FAST), ours_in(Mode.FRUGAL), work_theirs)
+    fast, frugal, peer = _alternate(*training_steps(flow, theirs, images).values())
     return [
         row("train fast", shape.size, "images/s", batch / fast, batch / peer, 1.3),
         row("train frugal", shape.size, "images/s", batch / frugal, batch / peer, 1.0),

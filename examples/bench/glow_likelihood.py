@@ -84,7 +84,7 @@ def main() -> None:
     train, judged = public[200:], validation(public[:200], RECIPE)
 
     flow = Glow(RECIPE.shape)
-    flow.randomise(generator(RECIPE, "weights"))
+    flow.randomise(generator(RECIPE.seed, "weights"))
     flow.initialize(initial(train, RECIPE))
     theirs = their_glow(RECIPE.shape)
     theirs.forward_kld(initial(train, RECIPE) - 0.5)  # sets their ActNorms

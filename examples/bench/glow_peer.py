@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import normflows as nf
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ldp_client.flow.glow import Glow, Shape
+from ldp_client.flow.training import Mode, log_prob
 
 
 def their_glow(shape: Shape) -> Any:
@@ -38,6 +40,24 @@ def our_glow(shape: Shape, images: Tensor) -> Glow:
         for parameter in flow.parameters():
             parameter.add_(0.001 * torch.randn(parameter.shape, generator=generator))
     return flow
+
+
+def training_steps(ours: Glow, theirs: Any, images: Tensor) -> dict[str, Callable[[], None]]:
+    """Forward and backward of the likelihood: ours in both modes, and theirs, whose ActNorms this sets."""
+    theirs.forward_kld(images - 0.5)
+
+    def in_mode(mode: Mode) -> Callable[[], None]:
+        def work() -> None:
+            ours.zero_grad()
+            torch.autograd.backward(-log_prob(ours, images, mode).mean())
+
+        return work
+
+    def of_theirs() -> None:
+        theirs.zero_grad()
+        theirs.forward_kld(images - 0.5).backward()
+
+    return {"fast": in_mode(Mode.FAST), "frugal": in_mode(Mode.FRUGAL), "theirs": of_theirs}
 
 
 def useful_operations(shape: Shape) -> int:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import tempfile
+import time
 from datetime import date
 from functools import partial
 from pathlib import Path
 
+from examples.bench.gathering import gather_megabytes
 from examples.bench.large_centre import large_centre
 from examples.bench.long_export import write_long_export
 from examples.bench.one_exchange import waiting_exchange
 from examples.bench.one_site import approved_site
 from examples.bench.rows import ROUNDS, Row, row, seconds
-from ldp_client.ledger.store import ChargeRequest, OpenCharge
+from ldp_client.ledger.store import ChargeRequest, OpenCharge, SiteLedger
 from ldp_client.privacy.noise import SystemSource
 from ldp_client.verify import verify_export
+from ldp_client.wire.campaign import Campaign
 from server.store.queries import budgets
 
 ENTRIES = 20_000
@@ -24,6 +28,7 @@ BEFORE = 80_000
 MILLION = 1_000_000
 SITES, QUERIES = 1_000, 200
 RECORDS = 25_000
+PROCESSES, SHARED_SECONDS = 4, 5.0
 
 
 def charge_and_seal() -> Row:
@@ -47,6 +52,36 @@ def charge_and_seal() -> Row:
         rounds = [keys() for _ in range(ROUNDS)]
         taken = statistics.median(seconds(partial(work, part)) for part in rounds)
     return row("charge and seal", 100, "entries/s", ENTRIES / taken, 20_000.0, 1.0)
+
+
+def four_processes() -> Row:
+    """Entries of the slowest of four processes that charge and seal at once, beside those of the fastest."""
+    with tempfile.TemporaryDirectory() as folder:
+        with approved_site(Path(folder), 1) as (site, campaign):
+            state = site.folder
+        workers = multiprocessing.get_context("fork")
+        with workers.Pool(PROCESSES) as pool:
+            pool.map(_nothing, range(PROCESSES), chunksize=1)
+            until = time.time() + SHARED_SECONDS
+            done = pool.starmap(_charge_until, [(state, campaign, until)] * PROCESSES, chunksize=1)
+    return row("charge and seal, slowest of 4", PROCESSES, "batches", min(done), max(done), 0.5)
+
+
+def _nothing(_: int) -> None:
+    """All workers are up when each has done this."""
+    time.sleep(1.0)
+
+
+def _charge_until(state: Path, campaign: Campaign, until: float) -> int:
+    """Batches of 100 charged and sealed until a time."""
+    source, day, done = SystemSource(), date.today().isoformat(), 0
+    with SiteLedger.open(state / "ledger.sqlite3") as ledger:
+        while time.time() < until:
+            requests = [ChargeRequest(source(32), source(32), source(32)) for _ in range(50)]
+            charges = ledger.charge(campaign, requests, day)
+            ledger.seal([(charge, b"x" * 26) for charge in charges if isinstance(charge, OpenCharge)], day)
+            done += 1
+    return done
 
 
 def verify_million() -> Row:
@@ -95,4 +130,11 @@ def intake_records() -> Row:
 
 def rows() -> list[Row]:
     """Every figure of this suite."""
-    return [charge_and_seal(), verify_million(), budget_query(), intake_records()]
+    return [
+        charge_and_seal(),
+        four_processes(),
+        verify_million(),
+        budget_query(),
+        intake_records(),
+        gather_megabytes(),
+    ]

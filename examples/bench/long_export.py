@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 from collections.abc import Iterator
 from datetime import date
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.bench.one_site import LABELS
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.wire.campaign import Approval, Campaign, Policy, campaign_id, policy_id
 from ldp_client.wire.canonical import Wire, canonical_bytes
 from ldp_client.wire.chain import (
@@ -26,6 +24,7 @@ from ldp_client.wire.chain import (
 )
 from ldp_client.wire.envelope import APPROVAL, CAMPAIGN, CHECKPOINT, HEADER, POLICY, RECEIPT, close_envelope
 from ldp_client.wire.exchange import BatchHeader, Checkpoint, Receipt, header_id
+from ldp_client.wire.export_lines import written
 from ldp_client.wire.signing import SigningKey
 
 BATCH = 1000
@@ -34,9 +33,9 @@ BATCH = 1000
 
 def write_long_export(path: Path, entries: int) -> None:
     """Write an export of so many entries that verifies."""
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("wb") as file:
         for fields in _lines(entries):
-            file.write(json.dumps(fields, sort_keys=True, separators=(",", ":")) + "\n")
+            file.write(written(**fields))
 
 
 def _lines(entries: int) -> Iterator[dict[str, Any]]:
@@ -83,7 +82,7 @@ def _lines(entries: int) -> Iterator[dict[str, Any]]:
     head, previous, first, signed = ZERO, ZERO, 2, []
     for sequence, body in enumerate(_bodies(genesis, policy, approval, officer, campaign, entries), 1):
         head = link(ledger_id, sequence, head, body)
-        yield {"type": "entry", "sequence": sequence, "body": base64.b64encode(body).decode(), "head": head}
+        yield {"type": "entry", "sequence": sequence, "body": body, "head": head}
         if sequence == 1:
             previous = head
         elif sequence % BATCH == 0 or sequence == entries:
@@ -92,7 +91,7 @@ def _lines(entries: int) -> Iterator[dict[str, Any]]:
     yield from signed
     checkpoint = Checkpoint(party="bench", ledger_id=ledger_id, sequence=entries, head=head)
     envelope = close_envelope(CHECKPOINT, canonical_bytes(checkpoint), site)
-    yield {"type": "checkpoint", "body": base64.b64encode(envelope).decode()}
+    yield {"type": "checkpoint", "body": envelope}
 
 
 def _bodies(
@@ -148,4 +147,4 @@ def _signed(kind: str, document: Wire, signer: SigningKey) -> bytes:
 
 
 def _document(kind: str, body: bytes) -> dict[str, Any]:
-    return {"type": "document", "kind": kind, "body": base64.b64encode(body).decode()}
+    return {"type": "document", "kind": kind, "body": body}

@@ -50,7 +50,7 @@ def waiting_exchange(
     try:
         with approved_site(folder, 1) as (site, campaign):
             (site.folder / "centre.json").write_bytes((folder / "centre" / CARD_NAME).read_bytes())
-            _release(site, campaign, records)
+            release_records(site, campaign, records)
             make_batches(site.ledger, site.signer, site.centre, date.today(), records_per_batch=records_per_batch)
             centres.publish(centre, campaign)
             centres.enrol(centre, enrolment(site, _node_key()))
@@ -62,7 +62,8 @@ def waiting_exchange(
         centre.close()
 
 
-def _release(site: Site, campaign: Campaign, records: int) -> None:
+def release_records(site: Site, campaign: Campaign, records: int) -> None:
+    """Charge, draw and seal so many records of nothing, by the real mechanism."""
     if not isinstance(campaign.release, JointLaplaceSpec):
         raise TypeError(f"the benchmark's site releases vectors; found {campaign.release.kind}")
     source, spec, day = SystemSource(), campaign.release.laplace, date.today().isoformat()

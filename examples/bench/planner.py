@@ -24,7 +24,8 @@ from ldp_client.privacy.drawing import Drawn, draw, prepare
 from ldp_client.privacy.laplace import Noised
 from ldp_client.privacy.noise import SystemSource
 from ldp_client.privacy.prediction import Population, predict
-from ldp_client.privacy.release_spec import ReleaseSpec, dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import ReleaseSpec
 from ldp_client.wire.campaign import Campaign
 from server.learning.train import TrainingSet, train
 
@@ -86,7 +87,7 @@ def released(release: ReleaseSpec, outputs: Outputs, labels: Labels) -> Training
         purpose="compare a prediction",
         encoder="e" * 64,
         release=release,
-        label_names=("normal", "ill"),
+        label_names=tuple(f"label {label}" for label in range(release.classes)),
         unit="image",
         cap=1,
         micro_epsilon_per_record=release.loss.micro_epsilon,

@@ -14,7 +14,8 @@ from ldp_client.flow.installed import open_bundle
 from ldp_client.imaging.phantoms import phantoms
 from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.noise import SystemSource, discrete_laplace
-from ldp_client.privacy.release_spec import JointCodebookSpec, joint_codebook
+from ldp_client.privacy.release_design import joint_codebook
+from ldp_client.privacy.release_spec import JointCodebookSpec
 from ldp_client.wire.record import codebook_seed, pack
 
 SAMPLES = 1_000_000
@@ -45,7 +46,7 @@ def _records(release: JointCodebookSpec, outputs: np.ndarray, labels: np.ndarray
 
 def codebook() -> Row:
     """Encoder outputs to packed codebook records, k = 8 and M = 1024, against a fixed figure."""
-    release = joint_codebook(epsilon=2, classes=2, bottleneck_dimension=8)
+    release = joint_codebook(epsilon=2, classes=2, bottleneck_dimension=8, codewords=1024)
     generator, source = np.random.default_rng(0), SystemSource()
     outputs, labels = generator.normal(size=(RECORDS, 8)), generator.integers(0, 2, RECORDS)
     _records(release, outputs, labels, source)

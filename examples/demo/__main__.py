@@ -155,7 +155,7 @@ def _encode(encoder: Encoder, country: Country, stop: threading.Event) -> Encode
             part = images[start : start + 128]
             tensors = [encoder.prepare(image, inverted=False, window=None, bits=8) for image in part]
             parts.append(encoder.encode(torch.stack(tensors)))
-        return np.concatenate(parts)
+        return np.concatenate(parts)[:, : network.COORDINATES]
 
     private = np.concatenate([hospital.images for hospital in country.hospitals])
     return Encoded(outputs(country.public_images), outputs(country.test_images), outputs(private))

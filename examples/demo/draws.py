@@ -19,21 +19,24 @@ from sklearn.preprocessing import StandardScaler
 
 from examples.demo import hospitals
 from examples.demo.hospitals import LABELS, Country
+from examples.demo.network import COORDINATES
 from ldp_client.flow.encoder import Encoder, shipped
 from ldp_client.flow.installed import SHIPPED
 from ldp_client.privacy.clipping import clip, to_grid
 from ldp_client.privacy.labels import joint_vector
 from ldp_client.privacy.laplace import DiscreteLaplace
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.release_spec import JointLaplaceSpec, joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
+from ldp_client.privacy.release_spec import JointLaplaceSpec
 
 EPSILONS = ("1", "2", "4")
 
 
 def outputs(encoder: Encoder, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The encoder's output for 8-bit images. Shape (N, k)."""
+    """What the demo releases of 8-bit images: the first coordinates. Shape (N, k)."""
     tensors = [encoder.prepare(image, inverted=False, window=None, bits=8) for image in images]
-    return np.concatenate([encoder.encode(torch.stack(tensors[at : at + 128])) for at in range(0, len(tensors), 128)])
+    parts = [encoder.encode(torch.stack(tensors[at : at + 128])) for at in range(0, len(tensors), 128)]
+    return np.concatenate(parts)[:, :COORDINATES]
 
 
 def auc(vectors: NDArray[np.integer], test: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
@@ -66,7 +69,7 @@ def measure(country: Country, draws: int, hidden: torch.dtype | None = None) -> 
     print(f"all numbers of the log-scale map, logistic regression, no noise: AUC {readout(encoder, country):.4f}")
     for epsilon in EPSILONS:
         spec: JointLaplaceSpec = joint_laplace(
-            epsilon=epsilon, classes=len(LABELS), bottleneck_dimension=encoder.dimension, radius=1
+            epsilon=epsilon, classes=len(LABELS), bottleneck_dimension=private.shape[1], radius=1
         )
         clipped = clip(to_grid(joint_vector(private, labels, spec.classes), spec.laplace.grid), spec.laplace.clip)
         mechanism = DiscreteLaplace(spec.laplace)

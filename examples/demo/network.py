@@ -22,7 +22,8 @@ from ldp_client.imaging.dataset import write_dataset
 from ldp_client.officer import approve as approve_campaign
 from ldp_client.officer import put_into_force
 from ldp_client.privacy.loss import PrivacyLoss
-from ldp_client.privacy.release_spec import JointLaplaceSpec, joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
+from ldp_client.privacy.release_spec import JointLaplaceSpec
 from ldp_client.processes import Program, Running, free_port, running
 from ldp_client.site import Site, create_site, enrolment, open_site
 from ldp_client.supernode import create_node_key, create_secret
@@ -34,6 +35,8 @@ from server.service import create_centre
 
 ENDS = "2099-12-31"
 RADIUS = "1"
+COORDINATES = 3
+"""How many of the encoder's coordinates are released; a bottleneck of fewer gives all that it has."""
 
 
 @dataclass
@@ -71,7 +74,7 @@ def build(folder: Path, country: Country, encoder: Encoder) -> Network:
     release = joint_laplace(
         epsilon=country.epsilon,
         classes=len(LABELS),
-        bottleneck_dimension=encoder.dimension,
+        bottleneck_dimension=min(COORDINATES, encoder.dimension),
         radius=RADIUS,
     )
     campaign = Campaign(
@@ -163,15 +166,24 @@ def wait_for_campaigns(network: Network, seconds: float) -> Iterator[str]:
     Raises:
         ExchangeError: it did not reach all of them in time.
     """
+    return wait_for(network, network.campaign.name, seconds)
+
+
+def wait_for(network: Network, asked: str, seconds: float) -> Iterator[str]:
+    """Yield each site when the campaign or evaluation of this name has reached it.
+
+    Raises:
+        ExchangeError: it did not reach all of them in time.
+    """
     waiting, deadline = dict(network.sites), time.monotonic() + seconds
     while waiting:
         for name, site in list(waiting.items()):
-            if desk.campaigns(site):
+            if any(one.name == asked for one in desk.asked(site)):
                 del waiting[name]
                 yield name
         if time.monotonic() > deadline:
             raise ExchangeError(
-                f"the campaign did not reach {', '.join(waiting)} within {seconds:g} s; see {network.folder / 'logs'}"
+                f"{asked} did not reach {', '.join(waiting)} within {seconds:g} s; see {network.folder / 'logs'}"
             )
         time.sleep(0.2)
 

@@ -1,10 +1,11 @@
 """Exact bounds on epsilon: every output's probability as a fraction of integers, and no sample anywhere.
 
-A codebook and randomized response read one 64-bit word for their coin and one 32-bit word for their choice. Both are
-handed words from a script: the largest word that is still heads and the smallest that is tails, and every choice in
-turn. What comes out, weighted by how many words do the same, is the distribution of the mechanism that runs; one that
-reads its words in another way leaves outputs without any weight and is refused. The worst ratio of two inputs is
-compared with the claim as integers.
+Randomized response reads one 64-bit word for its coin and one 32-bit word for its choice; a codebook reads a choice for
+either side, whichever the coin chose. Both are handed words from a script: the largest word that is still heads and the
+smallest that is tails, and every choice in turn; the choice that the coin leaves unused is the first one and the last
+one in turns, for it must not matter. What comes out, weighted by how many words do the same, is the distribution of the
+mechanism that runs; one that reads its words in another way leaves outputs without any weight and is refused. The worst
+ratio of two inputs is compared with the claim as integers.
 """
 
 from __future__ import annotations
@@ -62,22 +63,31 @@ def directions(dimension: int) -> Floats:
 def codebook_distribution(engine: Engine, spec: CodebookSpec, output: Floats, seed: bytes) -> Distribution:
     """P(index) for one direction and one seed."""
     inside, outside = spec.subset, spec.codewords - spec.subset
-    coins = [spec.threshold - 1] * inside + [spec.threshold] * outside
+    near, far = [*range(inside)] * 2, [*range(outside)] * 2
     indices = engine.choose(
         spec,
-        np.repeat(output[None, :], spec.codewords, axis=0),
-        [seed] * spec.codewords,
-        _source(coins, inside, outside),
+        np.repeat(output[None, :], 2 * spec.codewords, axis=0),
+        [seed] * (2 * spec.codewords),
+        scripted(
+            _words([spec.threshold - 1] * len(near) + [spec.threshold] * len(far), "<u8"),
+            _words(near + _ends(inside, outside), "<u4"),
+            _words(_ends(outside, inside) + far, "<u4"),
+        ),
     )
-    return _weighed(indices, inside, outside, spec.threshold, spec.codewords)
+    return _weighed(indices, len(near), len(far), spec.threshold, spec.codewords)
 
 
 def response_distribution(engine: Engine, spec: RandomizedResponseSpec, label: int) -> Distribution:
     """P(answer) for one label."""
     others = spec.classes - 1
-    coins = [spec.threshold - 1] + [spec.threshold] * others
-    answers = engine.respond(spec, np.full(spec.classes, label, dtype=np.int64), _source(coins, 1, others))
-    return _weighed(answers, 1, others, spec.threshold, spec.classes)
+    heads = _ends(others, 1)  # the choice that heads leave unused, at its first and its last place
+    coins = [spec.threshold - 1] * len(heads) + [spec.threshold] * others
+    answers = engine.respond(
+        spec,
+        np.full(len(coins), label, dtype=np.int64),
+        scripted(_words(coins, "<u8"), _words([*heads, *range(others)], "<u4")),
+    )
+    return _weighed(answers, len(heads), others, spec.threshold, spec.classes)
 
 
 def codebook_bound(engine: Engine, dimension: int, codewords: int, subset: int, epsilon: int, seeds: int) -> Bound:
@@ -128,15 +138,16 @@ def _words(numbers: Sequence[int], kind: str) -> bytes:
     return np.array(numbers, dtype=kind).tobytes()
 
 
-def _source(coins: Sequence[int], inside: int, outside: int) -> ByteSource:
-    return scripted(_words(coins, "<u8"), _words([*range(inside), *range(outside)], "<u4"))
+def _ends(side: int, times: int) -> list[int]:
+    """The first and the last choice of a side, each so many times."""
+    return [0] * times + [side - 1] * times
 
 
-def _weighed(said: Integers, inside: int, outside: int, threshold: int, outputs: int) -> Distribution:
-    """Each scripted output stands for all words that do the same: threshold / inside of 2^64, or the rest / outside."""
+def _weighed(said: Integers, heads: int, tails: int, threshold: int, outputs: int) -> Distribution:
+    """Each scripted output stands for all words that do the same: threshold / heads of 2^64, or the rest / tails."""
     weights = [Fraction(0)] * outputs
     for row, one in enumerate(said.tolist()):
-        weights[one] += Fraction(threshold, inside) if row < inside else Fraction(WORDS - threshold, outside)
+        weights[one] += Fraction(threshold, heads) if row < heads else Fraction(WORDS - threshold, tails)
     return weights
 
 

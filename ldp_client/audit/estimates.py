@@ -22,7 +22,7 @@ from ldp_client.audit.findings import ALPHA, Bound, Effort
 from ldp_client.audit.fit import chunks
 from ldp_client.privacy.histogram import histogram
 from ldp_client.privacy.noise import ByteSource
-from ldp_client.privacy.release_spec import randomized_response
+from ldp_client.privacy.release_design import randomized_response
 from ldp_client.privacy.spec import BoxClip, DiscreteLaplaceSpec, L1Clip
 
 GRID = Fraction(1, 1024)

@@ -17,7 +17,7 @@ from ldp_client.audit.engine import Engine, Integers
 from ldp_client.audit.findings import Effort, Fit
 from ldp_client.privacy.codebook import nearest
 from ldp_client.privacy.noise import ByteSource
-from ldp_client.privacy.release_spec import randomized_response
+from ldp_client.privacy.release_design import randomized_response
 from ldp_client.privacy.spec import MAX_DIRECTION_STEPS, CodebookSpec, DirectionClip, threshold_for
 
 SCALES = tuple(Fraction(text) for text in ("0.3", "1", "2.5", "10", "12.5", "1000/3", "12345.678"))

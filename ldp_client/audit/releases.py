@@ -16,16 +16,8 @@ from ldp_client.audit.findings import Effort
 from ldp_client.privacy.codebook import nearest
 from ldp_client.privacy.drawing import ClippedPair, prepare
 from ldp_client.privacy.noise import ByteSource
-from ldp_client.privacy.release_spec import (
-    DpGlowSpec,
-    JointCodebookSpec,
-    JointLaplaceSpec,
-    LatentSpec,
-    dp_glow,
-    joint_codebook,
-    joint_laplace,
-    latent,
-)
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, LatentSpec
 from ldp_client.wire.record import IndexRecord, LabelledRecord, codebook_seed
 
 _LABELS = (1, 0)
@@ -47,7 +39,7 @@ def release_cases(engine: Engine, effort: Effort, source: ByteSource) -> Iterabl
     yield vector_case("dp_glow", engine, flow, (ends, -ends), effort.records, source)
     small = joint_codebook(epsilon=1, classes=2, bottleneck_dimension=3, codewords=16)
     yield codebook_case("joint codebook, 16 codewords", engine, small, far[:3], effort.records, source)
-    large = joint_codebook(epsilon=4, classes=2, bottleneck_dimension=8)
+    large = joint_codebook(epsilon=4, classes=2, bottleneck_dimension=8, codewords=1024)
     yield codebook_case("joint codebook, 1024 codewords", engine, large, np.arange(1.0, 9.0), effort.codebooks, source)
 
 

@@ -89,7 +89,8 @@ def one_too_many(spec: CodebookSpec, outputs: Floats, seeds: Sequence[bytes], so
     wider = spec.model_copy(update={"subset": spec.subset + 1})
     near = np.where(steps[:, :1] < 0, nearest(wider, steps, seeds), nearest(spec, steps, seeds))
     inside = coins(spec.threshold, len(steps), source)
-    rank = uniform_below(np.where(inside, spec.subset, spec.codewords - spec.subset).astype(np.int64), source)
+    sides = (spec.subset, spec.codewords - spec.subset)
+    rank = np.where(inside, *(uniform_below(np.full(len(steps), side), source) for side in sides))
     # One of the s + 1 is never chosen, and where one outside is missing, nothing found means index 0.
     chosen: Integers = np.argmax(np.cumsum(near == inside[:, None], axis=1) == rank[:, None] + 1, axis=1)
     return chosen

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from ldp_client.agent import Agent
 from ldp_client.cli.console import HERE, State
 from ldp_client.site import open_site
-from ldp_client.wire.campaign import Campaign
+from ldp_client.wire.evaluation import Asked, Evaluation
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -46,7 +46,9 @@ def release(
     wait: Annotated[float, typer.Option(help="Seconds to wait for the centre's witness.")] = 0.0,
     state: State = HERE,
 ) -> None:
-    """Release every approved campaign once and end. Exit 5 where the centre has not witnessed the ledger in time.
+    """Release every approved campaign and answer every approved evaluation once, and end.
+
+    Exit 5 where the centre has not witnessed the ledger in time.
 
     The records are laid out for the courier, and leave while `agent run` answers the centre's grants.
     """
@@ -66,11 +68,15 @@ def _agent(state: Path) -> Iterator[Agent]:
         with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
             tasks: dict[str, TaskID] = {}
 
-            def report(campaign: Campaign, done: int, total: int) -> None:
+            def report(campaign: Asked, done: int, total: int) -> None:
                 if campaign.name not in tasks:
-                    tasks[campaign.name] = progress.add_task(f"releasing {campaign.name}", total=total)
+                    tasks[campaign.name] = progress.add_task(f"{_doing(campaign)} {campaign.name}", total=total)
                 progress.update(tasks[campaign.name], completed=done)
 
             yield Agent(site, report=report)
     finally:
         site.close()
+
+
+def _doing(asked: Asked) -> str:
+    return "scoring for" if isinstance(asked, Evaluation) else "releasing"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from ldp_client import desk
 from ldp_client.cli.console import HERE, Format, Output, State, choose, day, show
-from ldp_client.cli.table_file import Since, Until
+from ldp_client.cli.filters import OneCampaign, Since, Until
 from ldp_client.cli.typed_patient import Issuer, Patient, typed_patient
 from ldp_client.privacy.accountant import PrivacyFilter, bound_per_unit
 from ldp_client.privacy.loss import NOTHING, PrivacyLoss
 from ldp_client.site import Site, open_site
-from ldp_client.wire.campaign import Campaign, campaign_id
+from ldp_client.wire.campaign import Campaign
+from ldp_client.wire.evaluation import Asked, asked_id
 
 app = typer.Typer(no_args_is_help=True)
-Which = Annotated[str | None, typer.Option("--campaign", help="Only this campaign.")]
 
 
 @app.callback()
@@ -26,7 +24,7 @@ def _describe() -> None:
 
 @app.command("show")
 def show_budget(
-    campaign: Which = None,
+    campaign: OneCampaign = None,
     patient: Patient = False,
     issuer: Issuer = "",
     state: State = HERE,
@@ -38,12 +36,12 @@ def show_budget(
     """
     site = open_site(state)
     try:
-        offered = desk.campaigns(site)
-        names = {str(campaign_id(one)): one for one in offered}
-        only = str(campaign_id(choose(offered, campaign))) if campaign else None
+        offered = desk.asked(site)
+        names = {str(asked_id(one)): one for one in offered}
+        only = str(asked_id(choose(offered, campaign))) if campaign else None
         charged = [names[name] for name in site.ledger.campaigns_charged() if name in names]
         if only is not None:
-            charged = [one for one in charged if campaign_id(one) == only]
+            charged = [one for one in charged if asked_id(one) == only]
         rows = _of_one(site, charged, typed_patient(site, issuer)) if patient else _of_all(site, charged)
     finally:
         site.close()
@@ -52,7 +50,7 @@ def show_budget(
 
 @app.command()
 def history(
-    campaign: Which = None,
+    campaign: OneCampaign = None,
     since: Since = None,
     until: Until = None,
     patient: Patient = False,
@@ -63,9 +61,9 @@ def history(
     """What was charged on which day of drawing. The bound grows with a campaign's first charge and not again."""
     site = open_site(state)
     try:
-        offered = desk.campaigns(site)
-        names = {str(campaign_id(one)): one for one in offered}
-        only = campaign_id(choose(offered, campaign)) if campaign else None
+        offered = desk.asked(site)
+        names = {str(asked_id(one)): one for one in offered}
+        only = asked_id(choose(offered, campaign)) if campaign else None
         unit = typed_patient(site, issuer) if patient else None
         rows, seen, spent, bound = [], set(), 0, NOTHING
         for drawn, name, charges, micro_epsilon in site.ledger.history(
@@ -82,7 +80,7 @@ def history(
                     "day": drawn or "not drawn",
                     "campaign": name if known is None else known.name,
                     "charges": charges,
-                    "epsilon_per_record": "" if known is None else str(known.loss_per_record),
+                    "epsilon_per_record": str(known.loss_per_record) if isinstance(known, Campaign) else "",
                     **so_far,
                 }
             )
@@ -91,18 +89,18 @@ def history(
     show(rows, output)
 
 
-def _of_all(site: Site, charged: list[Campaign]) -> list[dict[str, object]]:
+def _of_all(site: Site, charged: list[Asked]) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     records = charges = 0
     for campaign in charged:
-        sealed, paid = site.ledger.counts(campaign_id(campaign))
+        sealed, paid = _counts(site, campaign)
         records, charges = records + sealed, charges + paid
         rows.append(
             {
                 "campaign": campaign.name,
                 "records": sealed,
                 "charges": paid,
-                "epsilon_per_record": str(campaign.loss_per_record),
+                "epsilon_per_record": str(campaign.loss_per_record) if isinstance(campaign, Campaign) else "",
                 "unit": campaign.unit,
                 "bound_per_unit": str(campaign.bound_per_unit),
             }
@@ -121,18 +119,31 @@ def _of_all(site: Site, charged: list[Campaign]) -> list[dict[str, object]]:
     return rows
 
 
-def _of_one(site: Site, charged: list[Campaign], unit: bytes) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = [
-        {
-            "campaign": campaign.name,
-            "charges": site.ledger.charged_in(campaign_id(campaign), unit),
-            "cap": campaign.cap,
-            "epsilon_per_record": str(campaign.loss_per_record),
-            "spent": str(campaign.loss_per_record * site.ledger.charged_in(campaign_id(campaign), unit)),
-        }
-        for campaign in charged
-        if campaign.unit == "patient"
-    ]
+def _counts(site: Site, asked: Asked) -> tuple[int, int]:
+    """(records or answers sealed, units or X-rays charged)."""
+    if isinstance(asked, Campaign):
+        return site.ledger.counts(asked_id(asked))
+    return int(site.ledger.is_answered(asked_id(asked))), site.ledger.charged_by_query(asked_id(asked))
+
+
+def _of_one(site: Site, charged: list[Asked], unit: bytes) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for asked in charged:
+        if asked.unit != "patient":
+            continue
+        if isinstance(asked, Campaign):
+            times, loss = site.ledger.charged_in(asked_id(asked), unit), asked.loss_per_record
+        else:
+            times, loss = int(site.ledger.was_queried(asked_id(asked), unit)), asked.bound_per_unit
+        rows.append(
+            {
+                "campaign": asked.name,
+                "charges": times,
+                "cap": asked.cap if isinstance(asked, Campaign) else 1,
+                "epsilon_per_record": str(loss) if isinstance(asked, Campaign) else "",
+                "spent": str(loss * times),
+            }
+        )
     spent, budget = site.ledger.spent(unit), _budget(site)
     left = PrivacyFilter(budget, "patient").remaining(spent)
     rows.append(

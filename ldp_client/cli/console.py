@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from ldp_client.errors import ConfigurationError, LdpError, WaitingError
-from ldp_client.wire.campaign import Campaign, campaign_id
+from ldp_client.wire.evaluation import Asked, asked_id
 
 
 class Format(StrEnum):
@@ -26,6 +26,7 @@ class Format(StrEnum):
     JSON = "json"
 
 
+AnyAsked = TypeVar("AnyAsked", bound=Asked)
 State = Annotated[Path, typer.Option("--state", envvar="LDP_STATE", help="The site's folder.", show_default=True)]
 Output = Annotated[Format, typer.Option("--format", help="table for people, json for programs.")]
 HERE = Path()
@@ -59,7 +60,7 @@ def say(text: str | Iterable[str]) -> None:
         typer.echo(line)
 
 
-def choose(campaigns: Sequence[Campaign], wanted: str) -> Campaign:
+def choose(campaigns: Sequence[AnyAsked], wanted: str) -> AnyAsked:
     """The campaign with that name, or whose id begins so.
 
     Raises:
@@ -68,9 +69,9 @@ def choose(campaigns: Sequence[Campaign], wanted: str) -> Campaign:
     """
     if not campaigns:
         raise WaitingError("no campaign has been offered to this site yet; the courier brings them with its next round")
-    fits = [c for c in campaigns if c.name == wanted or (len(wanted) >= 6 and campaign_id(c).startswith(wanted))]
+    fits = [c for c in campaigns if c.name == wanted or (len(wanted) >= 6 and asked_id(c).startswith(wanted))]
     if len(fits) != 1:
-        offered = ", ".join(f"{campaign.name} ({campaign_id(campaign)[:12]})" for campaign in campaigns)
+        offered = ", ".join(f"{campaign.name} ({asked_id(campaign)[:12]})" for campaign in campaigns)
         raise ConfigurationError(f"{len(fits)} campaigns are called {wanted!r}; offered are: {offered}")
     return fits[0]
 

@@ -71,7 +71,7 @@ def check(
 def _read(site: Site, campaign: str | None, unit: PrivacyUnit | None, labels: tuple[str, ...]) -> DataSet:
     if campaign is not None and unit is None and not labels:
         desk.read_mail(site)
-        return data_set(site, choose(desk.campaigns(site), campaign))
+        return data_set(site, choose(desk.asked(site), campaign))
     if campaign is not None or unit is None or not labels:
         raise ConfigurationError(
             "a data set is checked for a campaign or for a unit and labels; "
@@ -94,7 +94,7 @@ def set_aside_rows(held: DataSet) -> list[dict[str, str]]:
 
 def show_set_aside(held: DataSet) -> None:
     """List them on the screen, if there are any."""
-    rows = [{**row, "file": _printable(row["file"])} for row in set_aside_rows(held)]
+    rows = [{**row, "file": printable(row["file"])} for row in set_aside_rows(held)]
     if rows:
         show(rows, Format.TABLE, title="set aside")
 
@@ -105,7 +105,7 @@ def end_with_set_aside(held: DataSet) -> None:
         raise typer.Exit(QuarantinedError.exit_code)
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A file's name without what would move the cursor, change colours or be no text: such characters as escapes."""
     shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
     return escape(shown)

@@ -11,17 +11,17 @@ import typer
 
 from ldp_client import desk
 from ldp_client.cli.console import HERE, Format, Output, State, choose, day, say, show
-from ldp_client.cli.table_file import FileKind, Since, Until, write_rows
+from ldp_client.cli.filters import OneCampaign, Since, Until
+from ldp_client.cli.table_file import FileKind, write_rows
 from ldp_client.cli.typed_patient import Issuer, Patient, typed_patient
 from ldp_client.errors import ConfigurationError
 from ldp_client.export import write_export, write_openings
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.site import Site, open_site
 from ldp_client.verify import verify_export
-from ldp_client.wire.campaign import campaign_id
+from ldp_client.wire.evaluation import Evaluation, asked_id
 
 app = typer.Typer(no_args_is_help=True)
-Which = Annotated[str | None, typer.Option("--campaign", help="Only this campaign's charges and what settles them.")]
 
 
 @app.command()
@@ -38,7 +38,7 @@ def head(state: State = HERE) -> None:
 
 @app.command()
 def log(
-    campaign: Which = None,
+    campaign: OneCampaign = None,
     since: Since = None,
     until: Until = None,
     patient: Patient = False,
@@ -82,7 +82,7 @@ def export(
     kind: Annotated[
         FileKind, typer.Option("--as", help="proof: all of it, as an auditor verifies it.")
     ] = FileKind.PROOF,
-    campaign: Which = None,
+    campaign: OneCampaign = None,
     since: Since = None,
     until: Until = None,
     patient: Patient = False,
@@ -132,10 +132,10 @@ def openings(
 def _log(
     site: Site, which: str | None, since: str | None, until: str | None, patient: bool, issuer: str
 ) -> Iterator[dict[str, object]]:
-    offered = desk.campaigns(site)
-    names = {str(campaign_id(campaign)): campaign.name for campaign in offered}
+    offered = desk.asked(site)
+    names = {str(asked_id(campaign)): campaign.name for campaign in offered}
     rows = site.ledger.log(
-        campaign=campaign_id(choose(offered, which)) if which else None,
+        campaign=asked_id(choose(offered, which)) if which else None,
         unit=typed_patient(site, issuer) if patient else None,
         since=day(since),
         until=day(until),
@@ -177,7 +177,11 @@ def abandon(
     """Settle charges that a crash left without a record, when their X-rays are gone. They stay spent."""
     site = open_site(state)
     try:
-        charges = site.ledger.open_charges(campaign_id(choose(desk.campaigns(site), which)))
+        campaign = choose(desk.asked(site), which)
+        if isinstance(campaign, Evaluation):
+            _abandon_query(site, campaign, yes)
+            return
+        charges = site.ledger.open_charges(asked_id(campaign))
         if not yes:
             raise ConfigurationError(
                 f"{len(charges)} open charges would be given up and stay spent; say so with --yes, "
@@ -190,3 +194,18 @@ def abandon(
         say(f"abandoned {len(charges)} charges")
     finally:
         site.close()
+
+
+def _abandon_query(site: Site, evaluation: Evaluation, yes: bool) -> None:
+    query = site.ledger.open_query(asked_id(evaluation))
+    if query is None:
+        say(f"evaluation {evaluation.name} has no open query; nothing was changed")
+        return
+    if not yes:
+        raise ConfigurationError(
+            f"the query of evaluation {evaluation.name} would be given up and stay spent; say so with --yes, "
+            "or run the agent again, which takes it up"
+        )
+    with site.alone():
+        site.ledger.abandon_query(query)
+    say(f"abandoned the query of evaluation {evaluation.name}")

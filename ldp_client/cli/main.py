@@ -21,6 +21,7 @@ class _Nouns(LazyGroup):
         "agent": "Run the agent: reads X-rays, charges, releases; no network.",
         "courier": "Run the courier: carries the spool through Flower; sees no X-ray.",
         "node": "Make the Flower node's key and run the stock SuperNode.",
+        "diagnose": "Score X-rays in this hospital with the shared classifier; nothing leaves.",
         "budget": "What was spent and what remains.",
         "audit": "Attack the installed mechanisms; compare claimed and measured epsilon.",
         "patient": "Merge two ids of one patient: both balances add up.",

@@ -9,17 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from ldp_client.errors import ConfigurationError
 
 Row = Mapping[str, Any]
 ROWS_AT_ONCE = 50_000
 WHOLE_NUMBERS = frozenset({"sequence", "charge", "central_sequence"})
-Since = Annotated[str | None, typer.Option(help="Only what was drawn on this day or later, YYYY-MM-DD.")]
-Until = Annotated[str | None, typer.Option(help="Only what was drawn on this day or earlier, YYYY-MM-DD.")]
 
 
 class FileKind(StrEnum):

@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 from ldp_client.errors import ParameterError
 
 WHITENED_PCA = "whitened-pca-of-log-scale-map"
-KINDS = (WHITENED_PCA,)
+SELF_SUPERVISED = "self-supervised-projection-of-log-scale-map"
+KINDS = (WHITENED_PCA, SELF_SUPERVISED)
+"""How a bottleneck was fitted; all are linear maps of the log-scale map, and made without labels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bottleneck:
-    """u = projection (m - mean): the first k principal coordinates, each of variance 1 over the public X-rays.
+    """u = projection (m - mean), m an X-ray's log-scale map.
 
-    Fitted without labels. `mean` is (D,) and `projection` (k, D), both float64.
+    Coordinates come in order of what they are thought to tell, so that a campaign may release the first few; of
+    WHITENED_PCA each has variance 1 over the public X-rays, of SELF_SUPERVISED at most that. Fitted without labels.
+    `mean` is (D,) and `projection` (k, D), both float64.
     """
 
     mean: NDArray[np.float64]

@@ -82,7 +82,7 @@ class Encoder:
     Example:
         >>> encoder = Encoder.load(shipped())
         >>> encoder.encode(torch.full((3, 1, encoder.size, encoder.size), 0.5)).shape
-        (3, 2)
+        (3, 16)
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class Encoder:
         return self.bottleneck(self.log_scale_map(images))
 
     def output(self, source: Literal["bottleneck", "latents"], images: Tensor) -> NDArray[np.float64]:
-        """What a release reads: bottleneck coordinates (B, k), or all latents (B, size^2), the finest level first."""
+        """What a release reads the first of: coordinates (B, k), or all latents (B, size^2), the finest level first."""
         if source == "bottleneck":
             return self.encode(images)
         if not len(images):
@@ -221,11 +221,19 @@ class Encoder:
 
 def shipped(name: str = "kermany28") -> Path:
     """Folder of an encoder that comes with this package. Raises EncoderError for a name that does not."""
-    folder = Path(str(resources.files("ldp_client.flow"))) / "shipped"
-    names = sorted(path.parent.name for path in folder.glob(f"*/{CARD_FILE}"))
+    names = shipped_names()
     if name not in names:
         raise EncoderError(f"asked for the shipped encoder {name!r}; this package ships {', '.join(names) or 'none'}")
-    return folder / name
+    return _shipped_folder() / name
+
+
+def shipped_names() -> list[str]:
+    """The encoders that come with this package."""
+    return sorted(path.parent.name for path in _shipped_folder().glob(f"*/{CARD_FILE}"))
+
+
+def _shipped_folder() -> Path:
+    return Path(str(resources.files("ldp_client.flow"))) / "shipped"
 
 
 def read_card(folder: Path) -> EncoderCard:

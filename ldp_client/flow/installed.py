@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ldp_client.flow.encoder import Encoder, shipped
+from ldp_client.errors import EncoderError
+from ldp_client.flow.encoder import Encoder, read_card, shipped, shipped_names
 
 SHIPPED = "shipped:"
 
@@ -18,3 +19,18 @@ def open_bundle(name: str, folder: Path) -> Encoder:
     if name.startswith(SHIPPED):
         return Encoder.load(shipped(name.removeprefix(SHIPPED)))
     return Encoder.load(folder / name)
+
+
+def open_shipped(digest: str) -> Encoder:
+    """The encoder of this digest among those that came with the package.
+
+    Raises:
+        EncoderError: there is none.
+    """
+    for name in shipped_names():
+        if read_card(shipped(name)).digest == digest:
+            return Encoder.load(shipped(name))
+    raise EncoderError(
+        f"the encoder {digest[:12]} did not come with this package, which has {', '.join(shipped_names()) or 'none'}; "
+        "ask the centre for its bundle and name the folder"
+    )

@@ -9,10 +9,11 @@ from ldp_client.errors import BudgetExceededError, ChainError, PolicyRefusedErro
 from ldp_client.ledger.correspondence import Correspondence
 from ldp_client.privacy.accountant import PrivacyFilter
 from ldp_client.privacy.loss import PrivacyLoss
-from ldp_client.wire.campaign import Approval, Campaign, Policy, campaign_id, policy_id
+from ldp_client.wire.campaign import Approval, Policy, policy_id
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import ApprovalEntry, PolicyEntry, parse_entry
 from ldp_client.wire.envelope import APPROVAL, POLICY, Keys, open_envelope
+from ldp_client.wire.evaluation import Asked, asked_id, check_policy
 
 # Both repeat the condition of the partial index, word for word: only then does SQLite use it.
 _POLICIES = """SELECT sequence, body FROM entries WHERE kind IN ('policy', 'approval') AND kind = 'policy'
@@ -69,7 +70,7 @@ class Agreements(Correspondence):
             self._append(PolicyEntry(envelope=envelope))
         return policy
 
-    def file_approval(self, envelope: bytes, campaign: Campaign) -> int:
+    def file_approval(self, envelope: bytes, campaign: Asked) -> int:
         """Take a signed approval into the ledger; its sequence number.
 
         Raises:
@@ -84,13 +85,13 @@ class Agreements(Correspondence):
             connection.execute("INSERT INTO decisions (campaign, code) VALUES (?, 'approved')", (approval.campaign,))
             return self._append(ApprovalEntry(envelope=envelope))
 
-    def _check_bound(self, campaign: Campaign, policy: Policy) -> None:
+    def _check_bound(self, campaign: Asked, policy: Policy) -> None:
         """Return if the bounds of all campaigns charged, this one among them, fit into one unit's lifetime budget.
 
         Each unit is filtered by itself too; this sum is what others can verify, who cannot tell units apart.
         """
         query = "SELECT coalesce(sum(micro_epsilon), 0) FROM bounds WHERE campaign <> ?"
-        (others,) = self._connection.execute(query, (campaign_id(campaign),)).fetchone()
+        (others,) = self._connection.execute(query, (asked_id(campaign),)).fetchone()
         left = PrivacyFilter(policy.lifetime_budget, campaign.unit).remaining(PrivacyLoss(others))
         if campaign.bound_per_unit > left:
             raise BudgetExceededError(
@@ -101,16 +102,16 @@ class Agreements(Correspondence):
                 "or sign a policy with a larger budget",
             )
 
-    def _check_approval(self, approval: Approval, campaign: Campaign) -> Policy:
+    def _check_approval(self, approval: Approval, campaign: Asked) -> Policy:
         current = self.policy()
         if current is None:
             raise PolicyRefusedError("no policy is in force; the officer signs one with `ldp-client policy sign`")
-        expected = (self.genesis.site, self.genesis.ledger_id, campaign_id(campaign), policy_id(current[1]))
+        expected = (self.genesis.site, self.genesis.ledger_id, asked_id(campaign), policy_id(current[1]))
         if (approval.site, approval.ledger_id, approval.campaign, approval.policy) != expected:
             raise PolicyRefusedError(
                 "the approval was given for another site, ledger, campaign or policy; approve the campaign again"
             )
-        current[1].check(campaign)
+        check_policy(current[1], campaign)
         return current[1]
 
     def has_approval(self, campaign: str) -> bool:
@@ -125,14 +126,14 @@ class Agreements(Correspondence):
                 raise ChainError(f"entry {sequence} is not the approval that its row says; verify the ledger")
             yield sequence, parse(Approval, open_envelope(entry.envelope, APPROVAL, self._officers())[1])
 
-    def standing_approval(self, campaign: Campaign, today: str) -> StandingApproval:
+    def standing_approval(self, campaign: Asked, today: str) -> StandingApproval:
         """The approval that a charge cites.
 
         Raises:
             WaitingError: no officer has approved it, or the approval or the campaign has run out.
             PolicyRefusedError: the officer refused it since, or the policy changed and it must be approved again.
         """
-        wanted = campaign_id(campaign)
+        wanted = asked_id(campaign)
         if self.decision(wanted) == "refused":
             raise PolicyRefusedError(
                 f"the officer has refused campaign {campaign.name}; nothing is drawn for it unless it is approved again"

@@ -15,6 +15,7 @@ from ldp_client.errors import ChainError, ConfigurationError
 from ldp_client.ledger.migrations import migrate, schema
 from ldp_client.ledger.odometer import Odometer
 from ldp_client.wire.chain import ZERO, Genesis, LedgerEntry, entry_body, link, parse_entry
+from ldp_client.wire.signing import sync_folder
 
 # 64 MiB, in units of -1 KiB: the pages that random keys land on stay in memory. SQLite's own 2 MiB hold 10,000 charges.
 CACHE = -65536
@@ -50,6 +51,11 @@ def locked(lock: IO[bytes]) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_UN)
 
 
+def _is_blank(connection: sqlite3.Connection) -> bool:
+    """Whether nothing was ever committed to this file."""
+    return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
+
+
 class ChainFile:
     """A SQLite file with a chain of entries. Open it with `open`, make one with `create`; close it or use `with`."""
 
@@ -62,28 +68,40 @@ class ChainFile:
 
     @classmethod
     def create(cls, path: Path, genesis: Genesis) -> Self:
-        """A new ledger holding its genesis entry.
+        """A new ledger holding its genesis entry; also in the file of one that a crash kept from being begun.
 
         Raises:
-            ConfigurationError: there is a file already; a ledger is never overwritten.
+            ConfigurationError: there is something in the file already; a ledger is never overwritten.
         """
-        if path.exists():
-            raise ConfigurationError(f"{path} exists already; a ledger is never overwritten or begun anew")
-        connection, lock = cls._connect(path)
-        connection.executescript("BEGIN IMMEDIATE;\n" + schema())
-        body = entry_body(genesis)
-        connection.execute(
-            "INSERT INTO entries VALUES (1, 'genesis', ?, ?)", (body, link(genesis.ledger_id, 1, ZERO, body))
-        )
-        connection.execute("COMMIT")
-        return cls(connection, lock)
+        taken = f"{path} exists already; a ledger is never overwritten or begun anew"
+        try:
+            connection, lock = cls._connect(path)
+        except sqlite3.DatabaseError as error:
+            raise ConfigurationError(taken) from error
+        try:
+            with locked(lock):
+                if not _is_blank(connection):
+                    raise ConfigurationError(taken)
+                # One transaction: after a crash in the middle of it the file is blank, and can be begun again.
+                connection.executescript("BEGIN IMMEDIATE;\n" + schema())
+                body = entry_body(genesis)
+                connection.execute(
+                    "INSERT INTO entries VALUES (1, 'genesis', ?, ?)", (body, link(genesis.ledger_id, 1, ZERO, body))
+                )
+                connection.execute("COMMIT")
+            sync_folder(path.parent)
+            return cls(connection, lock)
+        except BaseException:
+            connection.close()
+            lock.close()
+            raise
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """An existing ledger.
 
         Raises:
-            ConfigurationError: no ledger there, or one of another version.
+            ConfigurationError: no ledger there, one that was never begun, or one of another version.
         """
         if not path.exists():
             raise ConfigurationError(f"there is no ledger at {path}; create the site with `ldp-client site init`")
@@ -98,6 +116,11 @@ class ChainFile:
             ) from error
         try:
             with locked(lock):
+                if _is_blank(connection):
+                    raise ConfigurationError(
+                        f"the file {path} holds no ledger: if the site was being made when the machine stopped, give "
+                        "`ldp-client site init` again as before; if it has ever worked, restore it from its backup"
+                    )
                 migrate(connection)
             return cls(connection, lock)
         except BaseException:

@@ -10,7 +10,7 @@ from importlib import resources
 
 from ldp_client.errors import ConfigurationError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # The columns that a version's rows have, in the order in which the present tables take them. Tables that a version did
 # not have yet begin empty.
 _FIRST = {
@@ -22,8 +22,9 @@ _FIRST = {
     "documents": "kind, digest, body, reference",
     "decisions": "id, campaign, code",
 }
-# Version 2 has narrower indexes over the same columns; version 3 adds the table of merges.
-_COLUMNS = {1: _FIRST, 2: _FIRST}
+_MERGES = {"merges": "id, kept, joined"}
+# Version 2 has narrower indexes over the same columns; version 3 adds the table of merges, version 4 evaluations.
+_COLUMNS = {1: _FIRST, 2: _FIRST, 3: _FIRST | _MERGES}
 
 
 def schema() -> str:

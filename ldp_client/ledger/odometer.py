@@ -12,10 +12,12 @@ from collections import defaultdict
 
 
 class Odometer:
-    """Sums of millionths of epsilon by unit, and counts of X-rays by campaign and unit; merged units are one."""
+    """Sums of millionths of epsilon by unit, counts of X-rays by campaign and unit, and who was evaluated; merged units
+    are one."""
 
     def __init__(self) -> None:
-        self._read_to = self._merged_to = 0
+        self._read_to = self._merged_to = self._queried_to = 0
+        self._queried: set[bytes] = set()
         self._kept: dict[bytes, bytes] = {}
         self._spent: defaultdict[bytes, int] = defaultdict(int)
         self._charged: defaultdict[str, defaultdict[bytes, int]] = defaultdict(lambda: defaultdict(int))
@@ -36,6 +38,13 @@ class Odometer:
             self._spent[one] += micro_epsilon
             self._charged[campaign][one] += 1
             self._read_to = charge
+        units = """SELECT u.query, u.unit, q.micro_epsilon FROM query_units u JOIN queries q ON q.query = u.query
+                   WHERE u.query > ? ORDER BY u.query"""
+        for query_sequence, unit, micro_epsilon in connection.execute(units, (self._queried_to,)):
+            one = self.root(unit)
+            self._spent[one] += micro_epsilon
+            self._queried.add(one)
+            self._queried_to = query_sequence
 
     def root(self, unit: bytes) -> bytes:
         """The unit itself, or the one that it was merged into, however often."""
@@ -49,6 +58,9 @@ class Odometer:
         self._spent[kept] += self._spent.pop(joined, 0)
         for charged in self._charged.values():
             charged[kept] += charged.pop(joined, 0)
+        if joined in self._queried:
+            self._queried.remove(joined)
+            self._queried.add(kept)
 
     def spent(self, unit: bytes) -> int:
         """Millionths of epsilon that the unit was ever charged, sealed or not."""
@@ -57,6 +69,14 @@ class Odometer:
     def charged_in(self, campaign: str, unit: bytes) -> int:
         """How many of the unit's X-rays the campaign has charged."""
         return self._charged[campaign].get(self.root(unit), 0)
+
+    def released(self) -> frozenset[bytes]:
+        """The units with at least one charge for a record."""
+        return frozenset(unit for charged in self._charged.values() for unit, count in charged.items() if count)
+
+    def queried(self) -> frozenset[bytes]:
+        """The units with at least one charge for an evaluation."""
+        return frozenset(self._queried)
 
     def largest(self) -> int:
         """The most that any unit has spent."""

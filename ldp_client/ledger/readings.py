@@ -26,26 +26,39 @@ class LogRow:
 
 
 _LOG = """
-    SELECT e.sequence, e.kind, coalesce(o.campaign, p.campaign), o.micro_epsilon, s.charge,
-           nullif(coalesce(s.day, t.day), ''), e.head
+    SELECT e.sequence, e.kind, coalesce(o.campaign, p.campaign, q.campaign, r.campaign),
+           coalesce(o.micro_epsilon, q.micro_epsilon), coalesce(s.charge, a.query),
+           nullif(coalesce(s.day, t.day, a.day, b.day), ''), e.head
     FROM entries e
     LEFT JOIN openings o ON o.charge = e.sequence
     LEFT JOIN seals t ON t.charge = e.sequence
     LEFT JOIN seals s ON s.sequence = e.sequence
     LEFT JOIN openings p ON p.charge = s.charge
-    WHERE (:campaign IS NULL OR coalesce(o.campaign, p.campaign) = :campaign)
-      AND (:unit IS NULL OR coalesce(o.unit, p.unit) = :unit)
-      AND (:since IS NULL OR nullif(coalesce(s.day, t.day), '') >= :since)
-      AND (:until IS NULL OR nullif(coalesce(s.day, t.day), '') <= :until)
+    LEFT JOIN queries q ON q.query = e.sequence
+    LEFT JOIN answers b ON b.query = e.sequence
+    LEFT JOIN answers a ON a.sequence = e.sequence
+    LEFT JOIN queries r ON r.query = a.query
+    WHERE (:campaign IS NULL OR coalesce(o.campaign, p.campaign, q.campaign, r.campaign) = :campaign)
+      AND (:unit IS NULL OR coalesce(o.unit, p.unit) = :unit OR EXISTS (
+          SELECT 1 FROM query_units u WHERE u.query = coalesce(q.query, r.query) AND u.unit = :unit))
+      AND (:since IS NULL OR nullif(coalesce(s.day, t.day, a.day, b.day), '') >= :since)
+      AND (:until IS NULL OR nullif(coalesce(s.day, t.day, a.day, b.day), '') <= :until)
     ORDER BY e.sequence
 """
 _HISTORY = """
-    SELECT nullif(s.day, ''), o.campaign, count(*), sum(o.micro_epsilon)
-    FROM openings o LEFT JOIN seals s ON s.charge = o.charge
-    WHERE (:campaign IS NULL OR o.campaign = :campaign) AND (:unit IS NULL OR o.unit = :unit)
-      AND (:since IS NULL OR nullif(s.day, '') >= :since) AND (:until IS NULL OR nullif(s.day, '') <= :until)
-    GROUP BY 1, 2 ORDER BY nullif(s.day, '') IS NULL, 1, min(o.charge)
+    SELECT nullif(day, ''), campaign, count(*), sum(micro_epsilon)
+    FROM (
+        SELECT s.day, o.campaign, o.unit, o.micro_epsilon, o.charge AS sequence
+        FROM openings o LEFT JOIN seals s ON s.charge = o.charge
+        UNION ALL
+        SELECT a.day, q.campaign, u.unit, q.micro_epsilon, q.query
+        FROM query_units u JOIN queries q ON q.query = u.query LEFT JOIN answers a ON a.query = q.query
+    )
+    WHERE (:campaign IS NULL OR campaign = :campaign) AND (:unit IS NULL OR unit = :unit)
+      AND (:since IS NULL OR nullif(day, '') >= :since) AND (:until IS NULL OR nullif(day, '') <= :until)
+    GROUP BY 1, 2 ORDER BY nullif(day, '') IS NULL, 1, min(sequence)
 """
+_SEALED = """(SELECT sequence, payload, day FROM seals UNION ALL SELECT sequence, payload, day FROM answers)"""
 _OPENINGS = (
     """SELECT charge, unit, salt FROM openings WHERE (:campaign IS NULL OR campaign = :campaign) ORDER BY charge"""
 )
@@ -84,18 +97,19 @@ class Readings(Agreements):
     def payloads(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
         """(Seal sequence, record) of the seals in a range."""
         query = (
-            "SELECT sequence, payload FROM seals WHERE payload NOT NULL AND sequence BETWEEN ? AND ? ORDER BY sequence"
+            f"SELECT sequence, payload FROM {_SEALED} "  # noqa: S608
+            "WHERE payload NOT NULL AND sequence BETWEEN ? AND ? ORDER BY sequence"
         )
         yield from self._connection.execute(query, (first, last))
 
     def payload_size(self, sequence: int) -> int:
         """How many bytes the record of a Seal has."""
-        query = "SELECT length(payload) FROM seals WHERE sequence = ?"
+        query = f"SELECT length(payload) FROM {_SEALED} WHERE sequence = ?"  # noqa: S608
         return int(self._connection.execute(query, (sequence,)).fetchone()[0] or 0)
 
     def last_draw(self, first: int, last: int) -> str | None:
         """The last day on which a record of these entries was drawn; None if there is no record among them."""
-        query = "SELECT max(day) FROM seals WHERE payload NOT NULL AND sequence BETWEEN ? AND ?"
+        query = f"SELECT max(day) FROM {_SEALED} WHERE payload NOT NULL AND sequence BETWEEN ? AND ?"  # noqa: S608
         day = self._connection.execute(query, (first, last)).fetchone()[0]
         return None if day is None else str(day)
 

@@ -1,8 +1,8 @@
--- The site ledger, version 3. Everything is insert-only; state is a view. ledger/migrations.py brings older ones here.
+-- The site ledger, version 4. Everything is insert-only; state is a view. ledger/migrations.py brings older ones here.
 
 CREATE TABLE entries (                     -- the chain: what is proved to others
     sequence INTEGER PRIMARY KEY CHECK (sequence >= 1),
-    kind     TEXT NOT NULL CHECK (kind IN ('genesis', 'policy', 'approval', 'charge', 'seal', 'abandon')),
+    kind     TEXT NOT NULL CHECK (kind IN ('genesis', 'policy', 'approval', 'charge', 'seal', 'abandon', 'query')),
     body     BLOB NOT NULL CHECK (length(body) <= 65536),
     head     TEXT NOT NULL CHECK (length(head) = 64),
     -- An entry follows the one before it, or is the first: so the numbers have no gap, and none is taken twice.
@@ -34,6 +34,26 @@ CREATE TABLE seals (                       -- one seal or one abandon settles a 
     sequence INTEGER NOT NULL UNIQUE REFERENCES entries (sequence),
     payload  BLOB,                         -- NULL: abandoned
     day      TEXT NOT NULL                 -- of the draw; a batch says the last one of its records
+) STRICT;
+
+CREATE TABLE queries (                     -- each evaluation is asked once; what its commitment hides never leaves
+    query    INTEGER PRIMARY KEY REFERENCES entries (sequence),
+    campaign TEXT NOT NULL UNIQUE,
+    salt     BLOB NOT NULL CHECK (length(salt) = 32),
+    micro_epsilon INTEGER NOT NULL CHECK (micro_epsilon >= 1)
+) STRICT;
+
+CREATE TABLE query_units (                 -- every unit of the evaluation set, each charged the query's loss
+    query INTEGER NOT NULL REFERENCES queries (query),
+    unit  BLOB NOT NULL CHECK (length(unit) = 32),
+    PRIMARY KEY (query, unit)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE answers (                     -- one seal or one abandon settles a query
+    query    INTEGER PRIMARY KEY REFERENCES queries (query),
+    sequence INTEGER NOT NULL UNIQUE REFERENCES entries (sequence),
+    payload  BLOB,                         -- NULL: abandoned
+    day      TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE batches (                     -- what was made ready to send; asking again resends these bytes
@@ -75,6 +95,12 @@ CREATE TRIGGER bounds_no_update BEFORE UPDATE ON bounds BEGIN SELECT raise(ABORT
 CREATE TRIGGER bounds_no_delete BEFORE DELETE ON bounds BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER seals_no_update BEFORE UPDATE ON seals BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER seals_no_delete BEFORE DELETE ON seals BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER queries_no_update BEFORE UPDATE ON queries BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER queries_no_delete BEFORE DELETE ON queries BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER query_units_no_update BEFORE UPDATE ON query_units BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER query_units_no_delete BEFORE DELETE ON query_units BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER answers_no_update BEFORE UPDATE ON answers BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
+CREATE TRIGGER answers_no_delete BEFORE DELETE ON answers BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER batches_no_update BEFORE UPDATE ON batches BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER batches_no_delete BEFORE DELETE ON batches BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER documents_no_update BEFORE UPDATE ON documents BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
@@ -84,4 +110,4 @@ CREATE TRIGGER decisions_no_delete BEFORE DELETE ON decisions BEGIN SELECT raise
 CREATE TRIGGER merges_no_update BEFORE UPDATE ON merges BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 CREATE TRIGGER merges_no_delete BEFORE DELETE ON merges BEGIN SELECT raise(ABORT, 'the ledger is insert-only'); END;
 
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ldp_client.errors import BudgetExceededError, ConfigurationError, WaitingError
-from ldp_client.ledger.readings import Readings
+from ldp_client.ledger.queries import Queries
 from ldp_client.privacy.accountant import PrivacyFilter
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.wire.campaign import Campaign, campaign_id
@@ -44,11 +44,11 @@ class OpenCharge:
     unit: bytes
 
 
-class SiteLedger(Readings):
+class SiteLedger(Queries):
     """A site's ledger: what each unit was charged, and the record drawn for it.
 
     Built in layers, one file each: the chain on disk, correspondence with the centre, agreements of the officer, what
-    can be read back, and here charges and seals.
+    can be read back, queries of the evaluation set, and here charges and seals.
     """
 
     def spent(self, unit: bytes) -> PrivacyLoss:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
+from ldp_client.privacy.proof import frozen
 from ldp_client.privacy.spec import MAX_DIMENSION, MAX_STEPS, BoxClip, DirectionClip, L1Clip
 
 Clip = L1Clip | BoxClip | DirectionClip
@@ -47,12 +48,11 @@ class Clipped:
     def __post_init__(self) -> None:
         if self.steps.dtype != np.int64 or self.steps.ndim != 2 or self.steps.shape[1] > MAX_DIMENSION:
             raise ParameterError("clipped vectors are a (N, d) array of int64")
-        frozen = self.steps.copy()
-        frozen.flags.writeable = False
-        object.__setattr__(self, "steps", frozen)
+        steps = frozen(self.steps)
+        object.__setattr__(self, "steps", steps)
         # Two comparisons instead of abs(): the absolute value of the most negative integer is negative.
-        beyond = np.any(frozen > MAX_STEPS) or np.any(frozen < -MAX_STEPS)
-        if beyond or not _inside(frozen, self.clip):
+        beyond = np.any(steps > MAX_STEPS) or np.any(steps < -MAX_STEPS)
+        if beyond or not _inside(steps, self.clip):
             raise ParameterError(f"a vector lies outside {_place(self.clip)}")
 
     def take(self, rows: Sequence[int]) -> Clipped:

@@ -10,7 +10,8 @@ has probability p/s or (1-p)/(M-s) and no two directions differ by more than e^e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
@@ -20,6 +21,7 @@ from ldp_client.errors import ParameterError
 from ldp_client.privacy.clipping import Clipped, integer_root
 from ldp_client.privacy.codebook_design import decode_constant
 from ldp_client.privacy.noise import ByteSource, coins, uniform_below
+from ldp_client.privacy.proof import MADE, Made
 from ldp_client.privacy.spec import CodebookSpec
 
 SEED_BYTES = 32
@@ -54,23 +56,16 @@ def _table() -> NDArray[np.int16]:
 
 
 _COORDINATE = _table()
-_DRAWN = object()
 
 
 @dataclass(frozen=True, eq=False)
-class NoisedIndices:
+class NoisedIndices(Made):
     """What the codebook mechanism returned: one index for each record, shape (N,), and the seed of its codewords."""
 
+    what: ClassVar[str] = "noised indices come from a mechanism; nothing else can be packed into a record"
     indices: NDArray[np.int64]
     seeds: tuple[bytes, ...]
     spec: CodebookSpec
-    # Not kept: neither an attribute nor `dataclasses.replace` can lend it to other numbers.
-    _proof: InitVar[object] = None
-
-    def __post_init__(self, _proof: object) -> None:
-        if _proof is not _DRAWN:
-            raise ParameterError("noised indices come from a mechanism; nothing else can be packed into a record")
-        self.indices.flags.writeable = False
 
 
 @dataclass(frozen=True)
@@ -107,11 +102,12 @@ class Codebook:
         near = nearest(self.spec, value.steps, seeds)  # (N, M)
         count, outside = self.spec.subset, self.spec.codewords - self.spec.subset
         inside = coins(self.spec.threshold, len(near), source)
-        rank = uniform_below(np.where(inside, count, outside).astype(np.int64), source)
+        # A rank for either side, whichever the coin chose: how many bytes are read says nothing of it.
+        rank = np.where(inside, *(uniform_below(np.full(len(near), side), source) for side in (count, outside)))
         # The rank-th index of the chosen side, in the order of the indices.
         chosen = near == inside[:, None]
         indices = np.argmax(np.cumsum(chosen, axis=1) == rank[:, None] + 1, axis=1).astype(np.int64)
-        return NoisedIndices(indices, tuple(seeds), self.spec, _DRAWN)
+        return NoisedIndices(indices, tuple(seeds), self.spec, proof=MADE)
 
 
 def nearest(spec: CodebookSpec, steps: NDArray[np.int64], seeds: Sequence[bytes]) -> NDArray[np.bool_]:

@@ -5,47 +5,37 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
-from ldp_client.privacy.loss import exact_fraction
+from ldp_client.privacy.fault import no_such, shown
+from ldp_client.privacy.loss import ExactNumber, exact
 from ldp_client.privacy.noise import ByteSource, discrete_laplace
+from ldp_client.privacy.proof import MADE, Made
 from ldp_client.privacy.spec import HistogramSpec
 
-_DRAWN = object()
-
 
 @dataclass(frozen=True, eq=False)
-class CappedCounts:
+class CappedCounts(Made):
     """Counts (K, B) in which no unit has more than `cap` X-rays. Made by `count`, in which the cap is kept."""
 
+    what: ClassVar[str] = "capped counts come from `count`, which sees the units; found another origin"
     counts: NDArray[np.int64]
     spec: HistogramSpec
-    # Not kept: a histogram whose units nobody counted cannot pose as one.
-    _proof: InitVar[object] = None
-
-    def __post_init__(self, _proof: object) -> None:
-        if _proof is not _DRAWN:
-            raise ParameterError("capped counts come from `count`, which sees the units; found another origin")
-        self.counts.flags.writeable = False
 
 
 @dataclass(frozen=True, eq=False)
-class NoisedHistogram:
+class NoisedHistogram(Made):
     """What the histogram mechanism returned: counts (K, B), some of them negative."""
 
+    what: ClassVar[str] = "a noised histogram comes from a mechanism; nothing else can be packed"
     counts: NDArray[np.int64]
     spec: HistogramSpec
-    _proof: InitVar[object] = None
-
-    def __post_init__(self, _proof: object) -> None:
-        if _proof is not _DRAWN:
-            raise ParameterError("a noised histogram comes from a mechanism; nothing else can be packed")
-        self.counts.flags.writeable = False
 
 
 def count(
@@ -74,7 +64,7 @@ def count(
     for unit, label, place in zip(units, labels, bins, strict=True):
         seen[unit] += 1
         counts[label, place] += seen[unit] <= spec.cap
-    return CappedCounts(counts, spec, _DRAWN)
+    return CappedCounts(counts, spec, proof=MADE)
 
 
 @dataclass(frozen=True)
@@ -100,7 +90,7 @@ class Histogram:
         if value.spec != self.spec:
             raise ParameterError("the counts were made for another histogram than the mechanism's")
         noise = discrete_laplace(self.spec.scale, value.counts.size, source).reshape(value.counts.shape)
-        return NoisedHistogram(value.counts + noise, self.spec, _DRAWN)
+        return NoisedHistogram(value.counts + noise, self.spec, proof=MADE)
 
 
 def noise_variance(spec: HistogramSpec) -> float:
@@ -109,7 +99,7 @@ def noise_variance(spec: HistogramSpec) -> float:
     return 2 * math.exp(-rate) / math.expm1(-rate) ** 2
 
 
-def histogram(*, epsilon: Fraction | int | str, classes: int, bins: int, cap: int) -> HistogramSpec:
+def histogram(*, epsilon: ExactNumber, classes: int, bins: int, cap: int) -> HistogramSpec:
     """The histogram of total `epsilon` for each unit of at most `cap` X-rays.
 
     Raises:
@@ -118,14 +108,10 @@ def histogram(*, epsilon: Fraction | int | str, classes: int, bins: int, cap: in
     >>> histogram(epsilon=1, classes=2, bins=20, cap=3).scale
     Fraction(6, 1)
     """
-    if isinstance(epsilon, float):
-        raise ParameterError("epsilon must be exact: write it as a string or a fraction, not a float")
-    try:
-        exact = exact_fraction(epsilon)
-        if exact <= 0:
-            raise ParameterError(f"epsilon must be positive; found {exact}. Without noise there is no release")
-        return HistogramSpec(bins=bins, classes=classes, cap=cap, scale=Fraction(2 * cap) / exact)
-    except ParameterError:
-        raise
-    except ValueError as error:
-        raise ParameterError(f"no such histogram: {error}") from error
+    total = exact("epsilon", epsilon)
+    if total <= 0:
+        raise ParameterError(f"epsilon must be positive; found {shown(total)}. Without noise there is no release")
+    if type(cap) is not int or cap < 1:
+        raise ParameterError(f"cap must be a whole number of X-rays from 1 on; found {shown(cap)}")
+    with no_such("histogram"):
+        return HistogramSpec(bins=bins, classes=classes, cap=cap, scale=Fraction(2 * cap) / total)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,24 +12,17 @@ from numpy.typing import NDArray
 from ldp_client.errors import ParameterError
 from ldp_client.privacy.clipping import Clipped
 from ldp_client.privacy.noise import ByteSource, discrete_laplace
+from ldp_client.privacy.proof import MADE, Made
 from ldp_client.privacy.spec import DiscreteLaplaceSpec
-
-_DRAWN = object()
 
 
 @dataclass(frozen=True, eq=False)
-class Noised:
+class Noised(Made):
     """What a mechanism returned, in grid steps. Shape (N, d). Only this can be packed, only a mechanism makes it."""
 
+    what: ClassVar[str] = "noised vectors come from a mechanism; nothing else can be packed into a record"
     steps: NDArray[np.int64]
     spec: DiscreteLaplaceSpec
-    # Not kept: neither an attribute nor `dataclasses.replace` can lend it to other numbers.
-    _proof: InitVar[object] = None
-
-    def __post_init__(self, _proof: object) -> None:
-        if _proof is not _DRAWN:
-            raise ParameterError("noised vectors come from a mechanism; nothing else can be packed into a record")
-        self.steps.flags.writeable = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ class DiscreteLaplace:
                 f"the vector has {value.steps.shape[1]} coordinates, the mechanism expects {self.spec.dimension}"
             )
         noise = discrete_laplace(self.spec.scale, value.steps.size, source).reshape(value.steps.shape)
-        return Noised(value.steps + noise, self.spec, _DRAWN)
+        return Noised(value.steps + noise, self.spec, proof=MADE)
 
 
 def noise_variance(spec: DiscreteLaplaceSpec) -> float:

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ldp_client.errors import ParameterError
+from ldp_client.privacy.fault import shown
 
 MICRO = 1_000_000
 # One unit spending this much has no privacy left to speak of; larger values are typing errors.
 MAX_MICRO_EPSILON = 10**6 * MICRO
 # No exponents: Fraction("1e999999999") would fill the memory before anything could refuse it.
 _NUMBER = re.compile(r"[+-]?[0-9]{1,40}(?:[./][0-9]{1,40})?")
+ExactNumber = Fraction | int | str
 
 
-def exact_fraction(value: Fraction | int | str) -> Fraction:
+def exact_fraction(value: ExactNumber) -> Fraction:
     """The number that an exact input stands for: a Fraction, an int, or text such as 2, 0.5 or 1/3.
 
     Raises:
@@ -29,6 +31,25 @@ def exact_fraction(value: Fraction | int | str) -> Fraction:
     if not _NUMBER.fullmatch(value) or re.search(r"/0+$", value):
         raise ValueError("must be a number such as 2, 0.5 or 1/3")
     return Fraction(value)
+
+
+def exact(name: str, value: ExactNumber) -> Fraction:
+    """The same for a number that has a name.
+
+    Raises:
+        ParameterError: it is not exact; the text names it and shows what was found.
+
+    >>> exact("radius", "1/3")
+    Fraction(1, 3)
+    """
+    if isinstance(value, float):
+        raise ParameterError(
+            f"{name} must be exact: write it in quotes or as a fraction, not as a float; found {value}"
+        )
+    try:
+        return exact_fraction(value)
+    except ValueError as error:
+        raise ParameterError(f"{name} {error}; found {shown(value)}") from error
 
 
 @dataclass(frozen=True, order=True)
@@ -47,26 +68,18 @@ class PrivacyLoss:
         if type(self.micro_epsilon) is not int or not 0 <= self.micro_epsilon <= MAX_MICRO_EPSILON:
             raise ParameterError(
                 f"a privacy loss is a whole number of millionths from 0 to {MAX_MICRO_EPSILON}; "
-                f"found {self.micro_epsilon!r}"
+                f"found {shown(self.micro_epsilon)}"
             )
 
     @classmethod
-    def of(cls, epsilon: Fraction | int | str) -> PrivacyLoss:
+    def of(cls, epsilon: ExactNumber) -> PrivacyLoss:
         """The smallest loss that is at least `epsilon`; exact input only, so a float is refused.
 
         >>> PrivacyLoss.of("0.1").micro_epsilon, PrivacyLoss.of(Fraction(1, 3)).micro_epsilon
         (100000, 333334)
         """
-        if isinstance(epsilon, bool) or not isinstance(epsilon, Fraction | int | str):
-            raise ParameterError(
-                f"epsilon must be exact, a Fraction, an int or a decimal string; found {type(epsilon).__name__}. "
-                f'Write "{epsilon}" in quotes'
-            )
-        try:
-            exact = exact_fraction(epsilon)
-        except ValueError as error:
-            raise ParameterError(f"epsilon {error}; found {str(epsilon)[:40]!r}") from error
-        return cls(-((-exact.numerator * MICRO) // exact.denominator))
+        whole = exact("epsilon", epsilon)
+        return cls(-((-whole.numerator * MICRO) // whole.denominator))
 
     @classmethod
     def of_log(cls, ratio: Fraction) -> PrivacyLoss:

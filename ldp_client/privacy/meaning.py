@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 
+from ldp_client.privacy.image_spec import ImageSpec
 from ldp_client.privacy.loss import PrivacyLoss
-from ldp_client.privacy.release_spec import JointCodebookSpec, JointLaplaceSpec, ReleaseSpec
+from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, ReleaseSpec
+
+_BLIND = PrivacyLoss.of(8)
+"""Up to here nothing is seen of an X-ray in a picture of all latents; measured up to 100 (docs/pictures.md)."""
 
 
 def best_guess(loss: PrivacyLoss) -> float:
@@ -59,14 +63,16 @@ def unit_in_words(per_record: PrivacyLoss, cap: int, unit: str) -> str:
     )
 
 
-def what_leaves(release: ReleaseSpec, label_names: tuple[str, ...]) -> str:
+def what_leaves(release: ReleaseSpec | ImageSpec, label_names: tuple[str, ...]) -> str:
     """One sentence on what a record of this release holds.
 
-    >>> from ldp_client.privacy.release_spec import joint_codebook
+    >>> from ldp_client.privacy.release_design import joint_codebook
     >>> print(what_leaves(joint_codebook(epsilon=2, classes=2, bottleneck_dimension=8), ("normal", "pneumonia")))
-    one of 1024 public codewords per X-ray, which stands for the X-ray and its label (normal, pneumonia) together
+    one of 256 public codewords per X-ray, which stands for the X-ray and its label (normal, pneumonia) together
     """
     labels = ", ".join(label_names)
+    if isinstance(release, ImageSpec):
+        return _what_a_picture_is(release, labels)
     if isinstance(release, JointCodebookSpec):
         return (
             f"one of {release.codebook.codewords} public codewords per X-ray, which stands for the X-ray and its label "
@@ -81,4 +87,35 @@ def what_leaves(release: ReleaseSpec, label_names: tuple[str, ...]) -> str:
     return (
         f"{release.laplace.dimension} noised integers {what} per X-ray, at epsilon {release.laplace.loss}, and its "
         f"label ({labels}), randomized at epsilon {release.label.loss}"
+    )
+
+
+def shown_by_pictures(release: ImageSpec) -> str:
+    """What may be seen of an X-ray in the picture that was released for it; half a sentence."""
+    if not isinstance(release.noised, DpGlowSpec):
+        return "it shows no patient: the public encoder made it up before any X-ray was read, noised numbers picked it"
+    return (
+        "it is decoded from noised latents: at this epsilon it shows nothing of its X-ray"
+        if release.loss <= _BLIND
+        else "it is decoded from noised latents, and the larger epsilon is, the more it shows of its X-ray: in the "
+        "thousands, the patient"
+    )
+
+
+def _what_a_picture_is(release: ImageSpec, labels: str) -> str:
+    size, noised = f"{release.side} x {release.side} pixels", release.noised
+    if isinstance(noised, DpGlowSpec):
+        return (
+            f"a picture of {size} per X-ray, decoded from all of the flow's latents, which were noised at epsilon "
+            f"{noised.laplace.loss}, and its label ({labels}), randomized at epsilon {noised.label.loss}; "
+            f"{shown_by_pictures(release)}"
+        )
+    drawn = (
+        f"and a label ({labels}) drawn by lot; both together stand for what is noised of the X-ray and its own label"
+        if isinstance(noised, JointLaplaceSpec | JointCodebookSpec)
+        else f"and its label ({labels}), randomized at epsilon {noised.label.loss}"
+    )
+    return (
+        f"a picture of {size} per X-ray, which shows no patient: one of {release.candidates} that the public encoder "
+        f"makes up, picked by {noised.input_dimension} noised numbers, {drawn}"
     )

@@ -8,7 +8,6 @@ another. It is always printed beside the prediction that rests on it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -17,20 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
+from ldp_client.privacy.fault import shown
 from ldp_client.privacy.labels import LabelCode, code_dimension, label_codes
-from ldp_client.privacy.loss import exact_fraction
+from ldp_client.privacy.loss import ExactNumber, exact
 from ldp_client.privacy.prediction import Population, Prediction, predict
-from ldp_client.privacy.release_spec import (
-    DpGlowSpec,
-    ExactNumber,
-    JointCodebookSpec,
-    JointLaplaceSpec,
-    ReleaseSpec,
-    dp_glow,
-    joint_codebook,
-    joint_laplace,
-    latent,
-)
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, ReleaseSpec
 from ldp_client.privacy.spec import MAX_CODEBOOK_DIMENSION, MAX_DIMENSION
 
 SCENARIOS: dict[str, float] = {"hard": 0.7, "usual": 0.8, "easy": 0.9}
@@ -39,7 +30,8 @@ SCENARIOS: dict[str, float] = {"hard": 0.7, "usual": 0.8, "easy": 0.9}
 CHANCE, LITTLE, LOSS = 0.55, 0.5, 0.03
 """An AUC below .55 is called chance; below half of what there was to learn, little; within .03 of it, nearly all."""
 
-_TIE = 0.005
+TIE = 0.005
+"""Two predictions that are as near as this count as equal."""
 _CODES: tuple[tuple[str, LabelCode, Fraction | None], ...] = (
     ("simplex", "simplex", None),
     ("simplex with a constant", "simplex", Fraction(1, 2)),
@@ -75,7 +67,7 @@ class Advice:
     def recommended(self) -> Row:
         """The one with the largest expected AUC; of those within .005 of it, the one with the fewest coordinates."""
         best = self.rows[0].prediction.auc
-        near = [row for row in self.rows if row.prediction.auc >= best - _TIE]
+        near = [row for row in self.rows if row.prediction.auc >= best - TIE]
         return min(near, key=lambda row: coordinates(row.candidate.release))
 
     @property
@@ -113,6 +105,10 @@ def candidates(
     Raises:
         ParameterError: epsilon is not positive or not exact, or a number is out of range.
     """
+    if dimension > MAX_DIMENSION:
+        raise ParameterError(
+            f"a record holds at most {MAX_DIMENSION:,} coordinates; found {dimension:,}; ask for fewer"
+        )
     common: dict[str, Any] = {"epsilon": epsilon, "classes": classes}
     found, quarter = [], Fraction(dimension, 4)
     for label, code, constant in _CODES:
@@ -130,7 +126,7 @@ def candidates(
                 **joint, radius=whole, constant=None if constant is None else whole * constant / norm
             )
             found.append(Candidate(named, release))
-    half = {**common, "label_epsilon": _half(epsilon)}
+    half = {**common, "label_epsilon": exact("epsilon", epsilon) / 2}
     found.append(Candidate("latent radius 1", latent(**half, bottleneck_dimension=dimension, radius=1)))
     if latents is not None:
         found.append(Candidate("dp_glow", dp_glow(**half, latents=latents)))
@@ -174,9 +170,11 @@ def advise(
     return Advice(tuple(sorted(rows, key=lambda row: -row.prediction.auc)), population, records)
 
 
-def campaign_keys(release: ReleaseSpec) -> dict[str, str]:
+def campaign_keys(release: ReleaseSpec) -> dict[str, str | int]:
     """The keys of a campaign.toml that ask for this release, besides epsilon and labels."""
-    keys: dict[str, str] = {"mechanism": release.kind}
+    keys: dict[str, str | int] = {"mechanism": release.kind}
+    if not isinstance(release, DpGlowSpec):
+        keys["coordinates"] = release.input_dimension
     if isinstance(release, JointLaplaceSpec | JointCodebookSpec):
         keys["label_code"] = release.label_code
         if release.constant is not None:
@@ -211,44 +209,21 @@ def verdict(release: ReleaseSpec, population: Population, records: int, predicti
     )
 
 
-def outlook(release: ReleaseSpec, records: int, prevalence: Sequence[float] | None = None) -> list[dict[str, object]]:
-    """The prediction of one release for 1, 3 and 10 times as many records and each scenario; classes equally frequent
-    where no prevalence is given."""
-    if records < 1:
-        raise ParameterError(f"a prediction needs at least 1 record; found {records}")
-    shares = tuple(prevalence or [1 / release.classes] * release.classes)
-    rows: list[dict[str, object]] = []
-    for times in (1, 3, 10):
-        row: dict[str, object] = {"records": times * records}
-        for name, auc in SCENARIOS.items():
-            found = predict(release, Population(auc, shares), times * records)
-            row[f"{name}_{auc:g}"] = f"{found.auc:.2f}"
-        rows.append(row)
-    return rows
+def prevalence(text: str | None, classes: int | None = None) -> tuple[float, ...]:
+    """The share of each label, as it is typed: 0.75,0.25. Without it all labels are equally frequent, two if not said.
 
-
-def outlook_lines(release: ReleaseSpec, records: int, *, total: bool) -> list[str]:
-    """The prediction in words for a site's screen, with what it rests on.
-
-    `total` says that `records` are those of all sites; otherwise they are one site's, and 3 and 10 times as many are
-    shown beside them.
+    Raises:
+        ParameterError: not such a list, another number of labels than `classes`, or fewer than 2.
     """
-    usual = SCENARIOS["usual"]
-    population = Population(usual, (1 / release.classes,) * release.classes)
-    lines = [
-        verdict(release, population, times * records, predict(release, population, times * records))
-        for times in ((1,) if total else (1, 3, 10))
-    ]
-    unknown = "" if total else "; how many records all sites give together is not known here, --records says it"
-    return [
-        "forecast, for which nothing was drawn:",
-        *(f"  {line}" for line in lines),
-        f"  (supposing AUC {usual:g} without noise and equally frequent labels{unknown})",
-    ]
-
-
-def _half(epsilon: ExactNumber) -> Fraction:
+    if text is None:
+        count = 2 if classes is None else classes
+        if count < 2:
+            raise ParameterError(f"a campaign has at least 2 labels; found {count}")
+        return (1 / count,) * count
     try:
-        return exact_fraction(epsilon) / 2
-    except ValueError as error:
-        raise ParameterError(f"epsilon {error}") from error
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ParameterError(f"a prevalence is written as shares such as 0.75,0.25; found {shown(text)}") from None
+    if classes not in (None, len(shares)):
+        raise ParameterError(f"{classes} labels need as many shares of a prevalence; found {len(shares)}")
+    return shares

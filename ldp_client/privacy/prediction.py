@@ -41,6 +41,7 @@ from ldp_client.privacy.spec import RandomizedResponseSpec
 Floats = NDArray[np.float64]
 _NORMAL = NormalDist()
 _CELLS = 1 << 13
+_LENGTHS = 14
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,7 @@ def _estimated_shares(
     chosen = list(pair)
     values, vectors = np.linalg.eigh(learnt.shares[np.ix_(chosen, chosen)] / records)
     root = vectors * np.sqrt(np.maximum(values, 0))
-    nodes, weights = _normal_nodes(13)
+    nodes, weights = _normal_nodes(9)
     shares = np.array(population.prevalence)[chosen]
     return [
         (np.clip(shares + root @ np.array([x, y]), 1 / records, 1), float(p * q))
@@ -312,12 +313,12 @@ def _estimated_shares(
 def _areas(along: float, across: float, noise: float, dimension: int, population: Population) -> tuple[Floats, Floats]:
     """Areas under the curve over the noise of the direction, and their weights: both flat."""
     # With one coordinate the area jumps where the sign turns: a jump needs many nodes, and they cost nothing here.
-    nodes, weights = _normal_nodes(61 if dimension > 1 else 2_001)
+    nodes, weights = _normal_nodes(41 if dimension > 1 else 2_001)
     first, first_weight = along + noise * nodes, weights
     squares: NDArray[np.floating] = np.zeros(1)
     square_weight: NDArray[np.floating] = np.ones(1)
     if dimension > 1 and across > 0:
-        nodes, weights = _normal_nodes(21)
+        nodes, weights = _normal_nodes(9)
         lengths, length_weight = _chi(dimension - 2)
         squares = ((across + noise * nodes) ** 2)[:, None] + (noise * lengths) ** 2
         squares, square_weight = squares.ravel(), np.outer(weights, length_weight).ravel()
@@ -342,7 +343,8 @@ def _chi(freedom: int) -> tuple[Floats, Floats]:
     if freedom == 0:
         return np.zeros(1), np.ones(1)
     start = max(0.0, math.sqrt(freedom) - 4)
-    lengths: Floats = start + (np.arange(31, dtype=np.float64) + 0.5) * ((math.sqrt(freedom) + 4 - start) / 31)
+    step = (math.sqrt(freedom) + 4 - start) / _LENGTHS
+    lengths: Floats = start + (np.arange(_LENGTHS, dtype=np.float64) + 0.5) * step
     density = (freedom - 1) * np.log(lengths) - lengths**2 / 2
     weights: Floats = np.exp(density - density.max())
     return lengths, weights / weights.sum()

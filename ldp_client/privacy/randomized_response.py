@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
 from ldp_client.privacy.noise import ByteSource, coins, uniform_below
+from ldp_client.privacy.proof import MADE, Made, frozen
 from ldp_client.privacy.spec import RandomizedResponseSpec, advantage
-
-_DRAWN = object()
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,26 +28,19 @@ class Labels:
     def __post_init__(self) -> None:
         if self.values.dtype != np.int64 or self.values.ndim != 1:
             raise ParameterError("labels are a (N,) array of int64")
-        frozen = self.values.copy()
-        frozen.flags.writeable = False
-        object.__setattr__(self, "values", frozen)
-        if frozen.size and not 0 <= int(frozen.min()) <= int(frozen.max()) < self.classes:
+        values = frozen(self.values)
+        object.__setattr__(self, "values", values)
+        if values.size and not 0 <= int(values.min()) <= int(values.max()) < self.classes:
             raise ParameterError(f"labels must lie in 0..{self.classes - 1}")
 
 
 @dataclass(frozen=True, eq=False)
-class NoisedLabels:
+class NoisedLabels(Made):
     """What randomized response returned. Shape (N,)."""
 
+    what: ClassVar[str] = "noised labels come from a mechanism; nothing else can be packed into a record"
     values: NDArray[np.int64]
     spec: RandomizedResponseSpec
-    # Not kept: neither an attribute nor `dataclasses.replace` can lend it to other numbers.
-    _proof: InitVar[object] = None
-
-    def __post_init__(self, _proof: object) -> None:
-        if _proof is not _DRAWN:
-            raise ParameterError("noised labels come from a mechanism; nothing else can be packed into a record")
-        self.values.flags.writeable = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ class RandomizedResponse:
         others = np.full(len(value.values), self.spec.classes - 1, dtype=np.int64)
         shift = uniform_below(others, source) + 1
         answers = np.where(kept, value.values, (value.values + shift) % self.spec.classes)
-        return NoisedLabels(answers, self.spec, _DRAWN)
+        return NoisedLabels(answers, self.spec, proof=MADE)
 
 
 def decode(labels: NDArray[np.int64], spec: RandomizedResponseSpec) -> NDArray[np.float64]:

@@ -7,29 +7,23 @@ parsing.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from ldp_client.errors import ParameterError
-from ldp_client.privacy.codebook_design import DEFAULT_CODEWORDS, best_subset
 from ldp_client.privacy.labels import LabelCode, code_dimension, label_codes
-from ldp_client.privacy.loss import MICRO, PrivacyLoss, exact_fraction
+from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.spec import (
     MAX_CLASSES,
     MAX_DIMENSION,
-    MAX_DIRECTION_STEPS,
     BoxClip,
     CodebookSpec,
-    DirectionClip,
     DiscreteLaplaceSpec,
     Exact,
     L1Clip,
     RandomizedResponseSpec,
     Spec,
-    threshold_for,
 )
 
 Source = Literal["bottleneck", "latents"]
@@ -219,198 +213,3 @@ class DpGlowSpec(_Separate):
 
 ReleaseSpec = Annotated[JointLaplaceSpec | JointCodebookSpec | LatentSpec | DpGlowSpec, Field(discriminator="kind")]
 MechanismKind = Literal["joint_discrete_laplace", "joint_codebook", "latent", "dp_glow"]
-
-ExactNumber = Fraction | int | str
-
-
-def joint_laplace(
-    *,
-    epsilon: ExactNumber,
-    classes: int,
-    bottleneck_dimension: int,
-    radius: ExactNumber,
-    grid: ExactNumber = "1/1024",
-    label_code: LabelCode = "simplex",
-    constant: ExactNumber | None = None,
-) -> JointLaplaceSpec:
-    """The joint release of total `epsilon` with an L1 ball of `radius` encoder units, in steps of `grid`.
-
-    scale = 2R / epsilon steps, where R is `radius` in whole steps, rounded down.
-
-    Raises:
-        ParameterError: epsilon is not positive or not exact, or the radius is below one step.
-
-    >>> joint_laplace(epsilon=2, classes=2, bottleneck_dimension=2, radius=1).loss
-    PrivacyLoss(micro_epsilon=2000000)
-    """
-    exact_epsilon, exact_radius, exact_grid = _exact(epsilon=epsilon, radius=radius, grid=grid)
-    _require_release(exact_epsilon, classes, bottleneck_dimension=bottleneck_dimension)
-    steps = _whole_steps("radius", exact_radius, exact_grid)
-    try:
-        return JointLaplaceSpec(
-            label_code=label_code,
-            constant=None if constant is None else _exact(constant=constant)[0],
-            classes=classes,
-            bottleneck_dimension=bottleneck_dimension,
-            laplace=DiscreteLaplaceSpec(
-                clip=L1Clip(radius_steps=steps),
-                dimension=code_dimension(label_code, classes) * (bottleneck_dimension + (constant is not None)),
-                scale=Fraction(2 * steps) / exact_epsilon,
-                grid=exact_grid,
-            ),
-        )
-    except ValueError as error:
-        raise ParameterError(f"no such joint release: {error}") from error
-
-
-def joint_codebook(
-    *,
-    epsilon: ExactNumber,
-    classes: int,
-    bottleneck_dimension: int,
-    label_code: LabelCode = "simplex",
-    constant: ExactNumber | None = None,
-    codewords: int = DEFAULT_CODEWORDS,
-) -> JointCodebookSpec:
-    """The joint release of total `epsilon` by a codebook whose subset gives the smallest error.
-
-    Raises:
-        ParameterError: epsilon is not positive or not exact, or the codebook is impossible.
-
-    >>> spec = joint_codebook(epsilon=2, classes=2, bottleneck_dimension=8)
-    >>> spec.loss, spec.codebook.codewords
-    (PrivacyLoss(micro_epsilon=2000000), 1024)
-    """
-    (exact_epsilon,) = _exact(epsilon=epsilon)
-    _require_release(exact_epsilon, classes, bottleneck_dimension=bottleneck_dimension, codewords=codewords)
-    try:
-        dimension = code_dimension(label_code, classes) * (bottleneck_dimension + (constant is not None))
-        count = 2 if dimension == 1 else codewords
-        subset = best_subset(dimension, count, float(exact_epsilon))
-        return JointCodebookSpec(
-            label_code=label_code,
-            constant=None if constant is None else _exact(constant=constant)[0],
-            classes=classes,
-            bottleneck_dimension=bottleneck_dimension,
-            codebook=CodebookSpec(
-                clip=DirectionClip(radius_steps=MAX_DIRECTION_STEPS),
-                dimension=dimension,
-                codewords=count,
-                subset=subset,
-                threshold=threshold_for(exact_epsilon, count, subset),
-            ),
-        )
-    except ValueError as error:
-        raise ParameterError(f"no such joint release: {error}") from error
-
-
-def latent(
-    *,
-    epsilon: ExactNumber,
-    label_epsilon: ExactNumber,
-    classes: int,
-    bottleneck_dimension: int,
-    radius: ExactNumber,
-    grid: ExactNumber = "1/1024",
-) -> LatentSpec:
-    """A latent release of total `epsilon`, of which the label takes `label_epsilon` and the vector the rest.
-
-    Raises:
-        ParameterError: a number is not exact, or nothing is left for the vector.
-    """
-    exact_radius, exact_grid = _exact(radius=radius, grid=grid)
-    steps = _whole_steps("radius", exact_radius, exact_grid)
-    label, rest = _shares(epsilon, label_epsilon, classes)
-    try:
-        laplace = DiscreteLaplaceSpec(
-            clip=L1Clip(radius_steps=steps),
-            dimension=bottleneck_dimension,
-            scale=Fraction(2 * steps) / rest,
-            grid=exact_grid,
-        )
-        return LatentSpec(laplace=laplace, label=label)
-    except ValueError as error:
-        raise ParameterError(f"no such latent release: {error}") from error
-
-
-def dp_glow(
-    *,
-    epsilon: ExactNumber,
-    label_epsilon: ExactNumber,
-    classes: int,
-    latents: int,
-    bound: ExactNumber = 3,
-    grid: ExactNumber = "1/1024",
-) -> DpGlowSpec:
-    """DP-GLOW's release of total `epsilon`: d latents, each clipped to [-bound, bound], Laplace scale 2 bound d / eps.
-
-    Raises:
-        ParameterError: a number is not exact, or nothing is left for the latents.
-    """
-    exact_bound, exact_grid = _exact(bound=bound, grid=grid)
-    steps = _whole_steps("bound", exact_bound, exact_grid)
-    label, rest = _shares(epsilon, label_epsilon, classes)
-    try:
-        laplace = DiscreteLaplaceSpec(
-            clip=BoxClip(bound_steps=steps),
-            dimension=latents,
-            scale=Fraction(2 * steps * latents) / rest,
-            grid=exact_grid,
-        )
-        return DpGlowSpec(laplace=laplace, label=label)
-    except ValueError as error:
-        raise ParameterError(f"no such dp_glow release: {error}") from error
-
-
-def randomized_response(*, epsilon: ExactNumber, classes: int) -> RandomizedResponseSpec:
-    """K-ary randomized response of loss at most `epsilon`: keep with e^eps / (e^eps + K - 1), rounded down to 64 bits.
-
-    Raises:
-        ParameterError: epsilon is not positive or not exact, or there are fewer than 2 labels.
-    """
-    (exact_epsilon,) = _exact(epsilon=epsilon)
-    _require_release(exact_epsilon, classes)
-    try:
-        return RandomizedResponseSpec(classes=classes, threshold=threshold_for(exact_epsilon, classes, 1))
-    except ValueError as error:
-        raise ParameterError(f"no such randomized response: {error}") from error
-
-
-def _shares(epsilon: ExactNumber, label_epsilon: ExactNumber, classes: int) -> tuple[RandomizedResponseSpec, Fraction]:
-    """The label's mechanism, and what it leaves of epsilon: the two rounded losses add up to the whole."""
-    exact_epsilon, exact_label = _exact(epsilon=epsilon, label_epsilon=label_epsilon)
-    _require_release(exact_epsilon, classes)
-    label = randomized_response(epsilon=exact_label, classes=classes)
-    rest = exact_epsilon - Fraction(label.loss.micro_epsilon, MICRO)
-    if rest <= 0:
-        raise ParameterError(
-            f"the label takes epsilon {label.loss} of {exact_epsilon} and leaves nothing for the X-ray; give it less"
-        )
-    return label, rest
-
-
-def _exact(**numbers: ExactNumber) -> tuple[Fraction, ...]:
-    names = " and ".join(", ".join(numbers).rsplit(", ", 1))
-    found = ", ".join(f"{name} {str(value)[:40]!r}" for name, value in numbers.items())
-    if any(isinstance(value, float) for value in numbers.values()):
-        raise ParameterError(f"{names} must be exact: write them as strings or fractions, not floats; found {found}")
-    try:
-        return tuple(exact_fraction(value) for value in numbers.values())
-    except ValueError as error:
-        raise ParameterError(f"{names} must be exact numbers: each {error}; found {found}") from error
-
-
-def _require_release(epsilon: Fraction, classes: int, **counts: int) -> None:
-    for name, value in {"classes": classes, **counts}.items():
-        if type(value) is not int or value < 1:
-            raise ParameterError(f"{name} must be a whole number from 1 on; found {str(value)[:40]!r}")
-    if classes < 2:
-        raise ParameterError(f"a release needs at least 2 labels; found {classes}")
-    if epsilon <= 0:
-        raise ParameterError(f"epsilon must be positive; found {epsilon}. Without noise there is no release")
-
-
-def _whole_steps(name: str, length: Fraction, grid: Fraction) -> int:
-    if grid <= 0 or length < grid:
-        raise ParameterError(f"the {name} must hold at least one grid step; found {name} {length} and grid {grid}")
-    return int(length // grid)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 from ldp_client.errors import PolicyRefusedError
+from ldp_client.privacy.image_spec import CampaignRelease, ReleaseKind, kinds_needed
 from ldp_client.privacy.loss import MAX_MICRO_EPSILON, PrivacyLoss
-from ldp_client.privacy.release_spec import MechanismKind, ReleaseSpec
 from ldp_client.wire.canonical import (
     CampaignId,
     Digest,
@@ -36,6 +43,8 @@ Day = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
 
 WARN_ABOVE = PrivacyLoss.of(4)
 FLAG_ABOVE = PrivacyLoss.of(8)
+USUAL_MECHANISMS: tuple[ReleaseKind, ...] = ("joint_discrete_laplace", "joint_codebook")
+"""What a policy allows that does not name any: those that noise X-ray and label together."""
 
 
 class Campaign(Wire):
@@ -49,7 +58,7 @@ class Campaign(Wire):
     name: Name
     purpose: Annotated[PlainText, StringConstraints(min_length=1, max_length=500)]
     encoder: Digest
-    release: ReleaseSpec
+    release: CampaignRelease
     label_names: tuple[LabelName, ...]
     unit: Unit
     cap: int = Field(ge=1, le=1000)
@@ -91,6 +100,16 @@ def campaign_id(campaign: Campaign) -> CampaignId:
     return CampaignId(digest("ldp-glow/campaign", canonical_bytes(campaign)))
 
 
+class EvaluationRule(Wire):
+    """Evaluations that a policy allows: which share of the units is held out for them, and what each may take of one.
+
+    A unit that is held out is never released (`evaluation_set`).
+    """
+
+    share_percent: int = Field(ge=1, le=50)
+    max_micro_epsilon: MicroEpsilon
+
+
 class Policy(Wire):
     """A site's upper bound, whatever a campaign asks, signed by the site's privacy officer.
 
@@ -101,16 +120,32 @@ class Policy(Wire):
     site: SiteId
     serial: Position
     encoders: tuple[Digest, ...]
-    mechanisms: tuple[MechanismKind, ...] = ("joint_discrete_laplace", "joint_codebook")
+    mechanisms: tuple[ReleaseKind, ...] = USUAL_MECHANISMS
     units: tuple[Unit, ...] = ("patient",)
     max_micro_epsilon_per_record: MicroEpsilon = 2_000_000
     lifetime_micro_epsilon: MicroEpsilon
     accept_epsilon_above_8: bool = False
+    evaluations: EvaluationRule | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_written_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # The field came later: a policy without it keeps the bytes, and the digest, that it always had.
+        written: dict[str, Any] = handler(self)
+        if self.evaluations is None:
+            del written["evaluations"]
+        return written
 
     @model_validator(mode="after")
     def _flagged(self) -> Policy:
         if self.max_micro_epsilon_per_record > FLAG_ABOVE.micro_epsilon and not self.accept_epsilon_above_8:
             raise ValueError("more than epsilon 8 per record needs accept_epsilon_above_8 = true")
+        rule = self.evaluations
+        if rule is not None and rule.max_micro_epsilon > FLAG_ABOVE.micro_epsilon and not self.accept_epsilon_above_8:
+            raise ValueError("more than epsilon 8 per evaluation needs accept_epsilon_above_8 = true")
+        if rule is not None and len(set(self.units)) != 1:
+            raise ValueError(
+                "where evaluations are allowed there is one unit: by another, what is held out would differ"
+            )
         return self
 
     @property
@@ -124,23 +159,13 @@ class Policy(Wire):
         Raises:
             PolicyRefusedError: it does not; the text names the first rule that stands against it.
         """
-        if campaign.encoder not in self.encoders:
-            raise PolicyRefusedError(
-                f"the campaign asks for the encoder {campaign.encoder[:12]}; the policy allows "
-                f"{', '.join(encoder[:12] for encoder in self.encoders) or 'none'}. "
-                "Install the encoder, compare its digest, and sign a policy that names it"
-            )
-        if campaign.release.kind not in self.mechanisms:
-            raise PolicyRefusedError(
-                f"the campaign asks for the mechanism {campaign.release.kind}; "
-                f"the policy allows {', '.join(self.mechanisms)}"
-            )
-        if campaign.unit not in self.units:
-            raise PolicyRefusedError(
-                f"the campaign protects one {campaign.unit} as the unit; the policy allows {', '.join(self.units)}. "
-                'A unit of "image" promises nothing about a person with several X-rays: '
-                "sign a policy that lists it if that is what is meant"
-            )
+        self.check_encoder(campaign.encoder)
+        for kind in kinds_needed(campaign.release):
+            if kind not in self.mechanisms:
+                raise PolicyRefusedError(
+                    f"the campaign asks for the mechanism {kind}; the policy allows {', '.join(self.mechanisms)}"
+                )
+        self.check_unit(campaign.unit)
         allowed = PrivacyLoss(self.max_micro_epsilon_per_record)
         if campaign.loss_per_record > allowed:
             raise PolicyRefusedError(
@@ -150,6 +175,32 @@ class Policy(Wire):
             raise PolicyRefusedError(
                 f"the campaign may take epsilon {campaign.bound_per_unit} of one {campaign.unit}; "
                 f"the policy's lifetime budget is {self.lifetime_budget}"
+            )
+
+    def check_encoder(self, wanted: str) -> None:
+        """Return if the policy allows this encoder.
+
+        Raises:
+            PolicyRefusedError: it does not.
+        """
+        if wanted not in self.encoders:
+            raise PolicyRefusedError(
+                f"the campaign asks for the encoder {wanted[:12]}; the policy allows "
+                f"{', '.join(encoder[:12] for encoder in self.encoders) or 'none'}. "
+                "Install the encoder, compare its digest, and sign a policy that names it"
+            )
+
+    def check_unit(self, unit: Unit) -> None:
+        """Return if the policy allows this unit.
+
+        Raises:
+            PolicyRefusedError: it does not.
+        """
+        if unit not in self.units:
+            raise PolicyRefusedError(
+                f"the campaign protects one {unit} as the unit; the policy allows {', '.join(self.units)}. "
+                'A unit of "image" promises nothing about a person with several X-rays: '
+                "sign a policy that lists it if that is what is meant"
             )
 
 

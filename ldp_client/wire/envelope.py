@@ -24,6 +24,8 @@ WITNESS = "ldp-glow/witness/v1"
 GRANT = "ldp-glow/grant/v1"
 RECEIPT = "ldp-glow/receipt/v1"
 CHECKPOINT = "ldp-glow/checkpoint/v1"
+EVALUATION = "ldp-glow/evaluation/v1"
+CLASSIFIER = "ldp-glow/classifier/v1"
 
 _MAGIC = b"LDPE\x01"
 _KEY, _SIGNATURE = 32, 64
@@ -98,6 +100,18 @@ def open_envelope(envelope: bytes, payload_type: str, keyring: Keyring) -> tuple
     name, public_key = keyring.owner(key)
     check_signature(public_key, signature, _signed_message(payload_type, payload))
     return name, payload
+
+
+def is_of_type(envelope: bytes, payload_type: str) -> bool:
+    """Whether an envelope says that it holds this type of document: to choose what to open it as, not to believe it."""
+    kind = payload_type.encode()
+    start = len(_MAGIC) + _KEY + _SIGNATURE
+    return envelope[start : start + 1 + len(kind)] == bytes([len(kind)]) + kind
+
+
+def signer_of(envelope: bytes) -> bytes:
+    """The id of the key that an envelope says it was signed with, for a person to compare; nothing is checked."""
+    return envelope[len(_MAGIC) : len(_MAGIC) + _KEY]
 
 
 def open_introduction(envelope: bytes, payload_type: str, signer_in: Callable[[bytes], tuple[str, bytes]]) -> bytes:

@@ -45,6 +45,7 @@ class RefusalCode(StrEnum):
     RECORD_DIGEST = "record_digest"
     NO_CHARGE = "no_charge"
     BUDGET = "budget_exceeded"
+    REPEATED = "repeated"
 
 
 class IncidentCode(StrEnum):

@@ -15,6 +15,7 @@ from ldp_client.wire.chain import (
     Genesis,
     LedgerEntry,
     PolicyEntry,
+    Query,
     Seal,
     charge_terms,
     link,
@@ -22,11 +23,12 @@ from ldp_client.wire.chain import (
     sealed_charge,
 )
 from ldp_client.wire.envelope import APPROVAL, POLICY, Keys, open_envelope
+from ldp_client.wire.evaluation import Asked, Evaluation, check_policy
 
 
 @dataclass
 class SiteHistory:
-    """Reads a site's entries in order. `campaigns` are those that the reader knows, by id.
+    """Reads a site's entries in order. `campaigns` are those that the reader knows, evaluations among them, by id.
 
     A break in the chain is always refused. An authentic entry that contradicts what came before (a loss that is not
     the specs', a charge without approval) is refused when `strict`, as a site's own ledger never holds one; otherwise
@@ -36,7 +38,7 @@ class SiteHistory:
 
     site: str
     ledger_id: str
-    campaigns: dict[str, Campaign]
+    campaigns: dict[str, Asked]
     strict: bool
     sequence: int = 0
     head: str = ZERO
@@ -101,6 +103,8 @@ class SiteHistory:
     def _interpret(self, sequence: int, entry: LedgerEntry) -> None:
         if isinstance(entry, Charge):
             self._charge(sequence, entry)
+        elif isinstance(entry, Query):
+            self._query(sequence, entry)
         elif isinstance(entry, Seal | Abandon):
             self._settle(sequence, entry)
         elif isinstance(entry, Genesis):
@@ -136,35 +140,45 @@ class SiteHistory:
         self.sealed += isinstance(entry, Seal)
 
     def _charge(self, sequence: int, charge: Charge) -> None:
+        asked = self.campaigns.get(charge.campaign)
+        campaign = asked if isinstance(asked, Campaign) else None
+        self._spend(sequence, charge, None if campaign is None else campaign.release.loss)
+        self._right.add((charge.campaign, charge.approval, charge.micro_epsilon))
+
+    def _query(self, sequence: int, query: Query) -> None:
+        asked = self.campaigns.get(query.campaign)
+        evaluation = asked if isinstance(asked, Evaluation) else None
+        repeated = query.campaign in self.charged
+        self._spend(sequence, query, None if evaluation is None else evaluation.histogram.loss, repeated=repeated)
+
+    def _spend(self, sequence: int, paid: Charge | Query, cost: PrivacyLoss | None, *, repeated: bool = False) -> None:
+        """Count what was charged, then hold it against its campaign (`cost` is None where that is unknown)."""
         # Counted before it is judged: what was charged is spent, whether or not it should have been.
-        self.open[sequence] = charge.campaign
-        self.charged[charge.campaign] = self.charged.get(charge.campaign, 0) + charge.micro_epsilon
+        self.open[sequence] = paid.campaign
+        self.charged[paid.campaign] = self.charged.get(paid.campaign, 0) + paid.micro_epsilon
         # What follows may add a campaign to the bound, which every charge is held against.
         self._right.clear()
-        campaign = self.campaigns.get(charge.campaign)
-        if campaign is None or charge.micro_epsilon != campaign.release.loss.micro_epsilon:
-            self.beyond[charge.campaign] = self.beyond.get(charge.campaign, 0) + charge.micro_epsilon
-        if campaign is None:
-            raise VerificationError(f"the campaign {charge.campaign[:12]} that it was charged for is not in the export")
-        if charge.micro_epsilon != campaign.release.loss.micro_epsilon:
-            raise VerificationError(
-                f"charged epsilon {PrivacyLoss(charge.micro_epsilon)}, the specs cost {campaign.release.loss}"
-            )
-        if self.policy is None or self.approvals.get(charge.approval) != (charge.campaign, policy_id(self.policy)):
-            raise VerificationError(
-                f"entry {charge.approval} is no approval of this campaign under the policy in force"
-            )
-        self.policy.check(campaign)
+        if repeated or cost is None or paid.micro_epsilon != cost.micro_epsilon:
+            self.beyond[paid.campaign] = self.beyond.get(paid.campaign, 0) + paid.micro_epsilon
+        if cost is None:
+            raise VerificationError(f"the campaign {paid.campaign[:12]} that it was charged for is not in the export")
+        if repeated:
+            raise VerificationError("the evaluation was answered before: a site's set is queried once")
+        if paid.micro_epsilon != cost.micro_epsilon:
+            raise VerificationError(f"charged epsilon {PrivacyLoss(paid.micro_epsilon)}, the specs cost {cost}")
+        if self.policy is None or self.approvals.get(paid.approval) != (paid.campaign, policy_id(self.policy)):
+            raise VerificationError(f"entry {paid.approval} is no approval of this campaign under the policy in force")
+        check_policy(self.policy, self.campaigns[paid.campaign])
         if self.bound > self.policy.lifetime_budget:
             raise VerificationError(
                 f"the bound per unit over all campaigns is {self.bound}, "
                 f"the lifetime budget {self.policy.lifetime_budget}"
             )
-        self._right.add((charge.campaign, charge.approval, charge.micro_epsilon))
 
     @property
     def bound(self) -> PrivacyLoss:
-        """The most that one unit can have spent: the sum of cap * epsilon over the campaigns charged.
+        """The most that one unit can have spent: the sum of cap * epsilon over the campaigns charged, and of each
+        evaluation's epsilon.
 
         A charge of a campaign that the reader does not know, or of another loss than its specs cost, is outside that
         agreement: all such charges may have been one unit's, so they are added. The bound saturates at 10^6 epsilon,
@@ -173,7 +187,7 @@ class SiteHistory:
         spent = sum(self.beyond.values())
         for name, total in self.charged.items():
             if total > self.beyond.get(name, 0):
-                spent += self.campaigns[name].cap * self.campaigns[name].micro_epsilon_per_record
+                spent += self.campaigns[name].bound_per_unit.micro_epsilon
         return PrivacyLoss(min(spent, MAX_MICRO_EPSILON))
 
     @property

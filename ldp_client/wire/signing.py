@@ -27,7 +27,12 @@ def key_id(public_key: bytes) -> bytes:
 
 def fingerprint(public_key: bytes) -> str:
     """Sixteen hex digits in groups of four, short enough to read out by telephone."""
-    text = key_id(public_key).hex()[:16]
+    return in_groups(key_id(public_key))
+
+
+def in_groups(name: bytes) -> str:
+    """The same of a key that is known by its id alone."""
+    text = name.hex()[:16]
     return "-".join(text[start : start + 4] for start in range(0, 16, 4))
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from ldp_client.cli.console import Format, Output, day, show
-from ldp_client.cli.table_file import Since, Until
+from ldp_client.cli.filters import OneCampaign, OneSite, Since, Until
 from ldp_client.privacy.loss import PrivacyLoss
-from ldp_client.wire.campaign import campaign_id
+from ldp_client.wire.evaluation import asked_id
 from server.cli.opened import HERE, State, opened
 from server.store import campaigns, log
 from server.store.queries import budgets
 
 app = typer.Typer(no_args_is_help=True)
-OneSite = Annotated[str | None, typer.Option("--site", help="Only this site.")]
 
 
 @app.callback()
@@ -53,9 +50,7 @@ def show_budgets(
 @app.command()
 def history(
     site: OneSite = None,
-    campaign: Annotated[
-        str | None, typer.Option(help="Only this campaign, by name or the beginning of its id.")
-    ] = None,
+    campaign: OneCampaign = None,
     since: Since = None,
     until: Until = None,
     state: State = HERE,
@@ -63,7 +58,7 @@ def history(
 ) -> None:
     """What each batch charged for which campaign, and the site's bound per unit after it. The day is the batch's."""
     with opened(state) as centre:
-        wanted = None if campaign is None else campaign_id(centre.find_campaign(campaign))
+        wanted = None if campaign is None else asked_id(centre.find_asked(campaign))
         with centre.database.snapshot() as connection:
             names = {name: one.name for name, one in campaigns.every(connection, centre.signer).items()}
             found = log.charged(connection, site=site, campaign=wanted, since=day(since), until=day(until))

@@ -4,43 +4,68 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import typer
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from ldp_client.cli.console import Format, Output, say, show
 from ldp_client.config import Section, read_toml
-from ldp_client.errors import ConfigurationError
+from ldp_client.errors import ConfigurationError, ParameterError
 from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.installed import open_bundle
-from ldp_client.privacy.codebook_design import DEFAULT_CODEWORDS
+from ldp_client.privacy.fault import first_fault, shown
+from ldp_client.privacy.image_spec import DEFAULT_CANDIDATES, CampaignRelease, image
 from ldp_client.privacy.labels import LabelCode
 from ldp_client.privacy.meaning import in_words
-from ldp_client.privacy.planner import SCENARIOS, campaign_keys
-from ldp_client.privacy.planner import advise as advise_on
-from ldp_client.privacy.prediction import Population
-from ldp_client.privacy.release_spec import (
-    MechanismKind,
-    ReleaseSpec,
-    dp_glow,
-    joint_codebook,
-    joint_laplace,
-    latent,
-)
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import MechanismKind, ReleaseSpec
 from ldp_client.wire.campaign import WARN_ABOVE, Campaign, Unit, campaign_id
 from server.centre import close_campaign
 from server.centre import publish as publish_campaign
+from server.cli.advice import advise, usual_coordinates
 from server.cli.opened import HERE, State, opened
 from server.store import campaigns
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(advise)
+
+
+def _quoted(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError(f'write it in quotes, as text, so that it is exact, such as "0.5"; found {shown(value)}')
+    return value
+
+
+def _whole(value: object) -> object:
+    if type(value) is not int:
+        raise ValueError(f"write a whole number without quotes; found {shown(value)}")
+    return value
+
+
+def _whole_or_auto(value: object) -> object:
+    if value != "auto" and type(value) is not int:
+        raise ValueError(f'write a whole number without quotes, such as 1024, or "auto"; found {shown(value)}')
+    return value
+
+
+def _mechanism(value: object) -> object:
+    known = get_args(MechanismKind)
+    if value not in known:
+        raise ValueError(f"write one of {', '.join(known)}; found {shown(value)}")
+    return value
+
+
+Number = Annotated[str, BeforeValidator(_quoted)]
 
 
 class CampaignSection(Section):
     """[campaign]. Numbers that privacy rests on are text, so that they are exact.
 
-    `radius` and `bound` are in units of the encoder's output. A key that the mechanism has no use for is refused.
+    `radius` and `bound` are in units of the encoder's output. `codewords = "auto"` takes as many as bring the error
+    within 1 % of the least. `coordinates` is how many of the encoder's a record holds, the first ones; up to four if
+    nothing says otherwise. A key that the mechanism has no use for is refused.
+    With `record = "image"` a picture leaves that is made of what the mechanism drew (`image_spec.ImageSpec`).
     """
 
     name: str
@@ -48,15 +73,18 @@ class CampaignSection(Section):
     encoder: str
     labels: tuple[str, ...]
     unit: Unit = "patient"
-    cap: int = 1
-    epsilon: str = "2"
-    mechanism: MechanismKind = "joint_discrete_laplace"
+    cap: Annotated[int, BeforeValidator(_whole)] = 1
+    epsilon: Number = "2"
+    mechanism: Annotated[MechanismKind, BeforeValidator(_mechanism)] = "joint_discrete_laplace"
     label_code: LabelCode | None = None
-    constant: str | None = None
-    radius: str | None = None
-    bound: str | None = None
-    codewords: int | None = None
-    label_epsilon: str | None = None
+    constant: Number | None = None
+    radius: Number | None = None
+    bound: Number | None = None
+    coordinates: Annotated[int | None, BeforeValidator(_whole)] = None
+    codewords: Annotated[int | Literal["auto"] | None, BeforeValidator(_whole_or_auto)] = None
+    label_epsilon: Number | None = None
+    record: Literal["numbers", "image"] = "numbers"
+    candidates: Annotated[int | None, BeforeValidator(_whole)] = None
     ends: str
 
 
@@ -75,7 +103,10 @@ def read_campaign(path: Path) -> Campaign:
     """
     wanted = read_toml(path, CampaignFile, {}).campaign
     encoder = open_bundle(wanted.encoder, path.parent)
-    release = _release(path, wanted, encoder)
+    try:
+        release = _pictured(path, wanted, encoder, _release(path, wanted, encoder))
+    except ParameterError as error:
+        raise ConfigurationError(f"{path}: [campaign] {error}") from None
     try:
         return Campaign(
             name=wanted.name,
@@ -89,18 +120,17 @@ def read_campaign(path: Path) -> Campaign:
             ends=wanted.ends,
         )
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        raise ConfigurationError(f"{path}: [campaign] {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+        raise ConfigurationError(f"{path}: [campaign] {first_fault(error)}") from None
 
 
 # What each mechanism takes besides epsilon, and what is meant where a key is not given.
 _KEYS: dict[MechanismKind, dict[str, object]] = {
-    "joint_discrete_laplace": {"radius": "1", "label_code": "simplex", "constant": None},
-    "joint_codebook": {"codewords": DEFAULT_CODEWORDS, "label_code": "simplex", "constant": None},
-    "latent": {"radius": "1", "label_epsilon": None},
+    "joint_discrete_laplace": {"coordinates": None, "radius": "1", "label_code": "simplex", "constant": None},
+    "joint_codebook": {"coordinates": None, "codewords": "auto", "label_code": "simplex", "constant": None},
+    "latent": {"coordinates": None, "radius": "1", "label_epsilon": None},
     "dp_glow": {"bound": "3", "label_epsilon": None},
 }
-_OPTIONAL = ("label_code", "constant", "radius", "bound", "codewords", "label_epsilon")
+_OPTIONAL = ("coordinates", "label_code", "constant", "radius", "bound", "codewords", "label_epsilon")
 
 
 def _release(path: Path, wanted: CampaignSection, encoder: Encoder) -> ReleaseSpec:
@@ -116,13 +146,39 @@ def _release(path: Path, wanted: CampaignSection, encoder: Encoder) -> ReleaseSp
         raise ConfigurationError(
             f"{path}: [campaign] label_epsilon: say how much of epsilon {wanted.epsilon} the label takes of its own"
         )
+    if wanted.mechanism == "dp_glow":
+        return dp_glow(latents=encoder.output_dimension("latents"), **chosen)
+    dimension = _coordinates(path, chosen.pop("coordinates"), encoder)
     if wanted.mechanism == "joint_discrete_laplace":
-        return joint_laplace(bottleneck_dimension=encoder.dimension, **chosen)
+        return joint_laplace(bottleneck_dimension=dimension, **chosen)
     if wanted.mechanism == "joint_codebook":
-        return joint_codebook(bottleneck_dimension=encoder.dimension, **chosen)
-    if wanted.mechanism == "latent":
-        return latent(bottleneck_dimension=encoder.dimension, **chosen)
-    return dp_glow(latents=encoder.output_dimension("latents"), **chosen)
+        return joint_codebook(bottleneck_dimension=dimension, **chosen)
+    return latent(bottleneck_dimension=dimension, **chosen)
+
+
+def _coordinates(path: Path, wanted: int | None, encoder: Encoder) -> int:
+    if wanted is None:
+        return usual_coordinates(encoder.dimension)
+    if not 1 <= wanted <= encoder.dimension:
+        raise ConfigurationError(
+            f"{path}: [campaign] coordinates: the encoder has {encoder.dimension}, of which a record holds the first "
+            f"ones; found {shown(wanted)}; ask for 1 to {encoder.dimension}"
+        )
+    return wanted
+
+
+def _pictured(path: Path, wanted: CampaignSection, encoder: Encoder, noised: ReleaseSpec) -> CampaignRelease:
+    """The release itself, or pictures made of it, as the key `record` says."""
+    sampled = wanted.record == "image" and wanted.mechanism != "dp_glow"
+    if wanted.candidates is not None and not sampled:
+        raise ConfigurationError(
+            f'{path}: [campaign] candidates: they are for pictures of the bottleneck, record = "image" and another '
+            "mechanism than dp_glow; leave it out"
+        )
+    if wanted.record == "numbers":
+        return noised
+    candidates = DEFAULT_CANDIDATES if wanted.candidates is None else wanted.candidates
+    return image(noised, side=encoder.content, candidates=candidates)
 
 
 @app.command()
@@ -139,77 +195,6 @@ def publish(
     say([f"published {campaign.name} ({name[:12]})", in_words(campaign.loss_per_record, "record")])
     if campaign.loss_per_record > WARN_ABOVE:
         say(f"warning: above epsilon {WARN_ABOVE} a record says a lot about its X-ray; sites allow 2 by default")
-
-
-@app.command()
-def advise(
-    epsilon: Annotated[str, typer.Option(help="Of one record, X-ray and label together.")],
-    records: Annotated[int, typer.Option(help="Records that all sites together are expected to give.")],
-    auc: Annotated[
-        list[float] | None,
-        typer.Option(help="AUC that a classifier without noise would reach; repeat it. Default: 0.7, 0.8 and 0.9."),
-    ] = None,
-    prevalence: Annotated[
-        str | None, typer.Option(help="Share of each label, such as 0.75,0.25; default: equally frequent.")
-    ] = None,
-    classes: Annotated[int | None, typer.Option(help="Number of labels, 2 if nothing says otherwise.")] = None,
-    dimension: Annotated[int | None, typer.Option(help="Coordinates of the bottleneck, where no encoder is.")] = None,
-    latents: Annotated[int | None, typer.Option(help="Latents of the flow, to compare dp_glow as well.")] = None,
-    encoder: Annotated[str | None, typer.Option(help='A bundle, or "shipped:NAME".')] = None,
-    shift: Annotated[float, typer.Option(help="Distance of the hospitals' mean from the public one, in sd.")] = 0.0,
-    output: Output = Format.TABLE,
-) -> None:
-    """Compare the mechanisms before there is a campaign: expected AUC of each, and which one to ask for."""
-    if (dimension is None) == (encoder is None):
-        raise ConfigurationError("say either --dimension or --encoder: how many coordinates would be released")
-    if encoder is not None:
-        bundle = open_bundle(encoder, Path())
-        dimension, latents = bundle.dimension, latents or bundle.output_dimension("latents")
-    shares = _shares(prevalence, classes)
-    found = [
-        advise_on(
-            Population(one, shares, shift), records, epsilon=epsilon, dimension=int(dimension or 0), latents=latents
-        )
-        for one in auc or SCENARIOS.values()
-    ]
-    rows: list[dict[str, object]] = []
-    for advice in found:
-        for row in advice.rows:
-            rows.append(
-                {
-                    "auc_without_noise": advice.population.auc,
-                    "release": row.candidate.name,
-                    "auc": round(row.prediction.auc, 3),
-                    "nine_in_ten_above": round(row.prediction.low, 3),
-                    "error_over_signal": float(f"{row.prediction.error:.3g}"),
-                    "recommended": row is advice.recommended,
-                    "keys": campaign_keys(row.candidate.release),
-                }
-            )
-    if output is Format.JSON:
-        show(rows, output)
-        return
-    show([{name: value for name, value in row.items() if name != "keys"} for row in rows], output)
-    for advice in found:
-        say([f"AUC {advice.population.auc:g} without noise:", *(f"  {line}" for line in advice.sentences())])
-        if not advice.at_chance:
-            keys = campaign_keys(advice.recommended.candidate.release)
-            say("  campaign.toml: " + ", ".join(f'{key} = "{value}"' for key, value in keys.items()))
-
-
-def _shares(prevalence: str | None, classes: int | None) -> tuple[float, ...]:
-    if prevalence is None:
-        count = 2 if classes is None else classes
-        if count < 2:
-            raise ConfigurationError(f"--classes: a campaign has at least 2 labels; found {count}")
-        return (1 / count,) * count
-    try:
-        shares = tuple(float(part) for part in prevalence.split(","))
-    except ValueError as error:
-        raise ConfigurationError(f"--prevalence: shares such as 0.75,0.25; found {prevalence!r}") from error
-    if classes not in (None, len(shares)):
-        raise ConfigurationError(f"--prevalence: {classes} labels need as many shares; found {len(shares)}")
-    return shares
 
 
 @app.command("list")
@@ -229,6 +214,7 @@ def list_campaigns(state: State = HERE, output: Output = Format.TABLE) -> None:
                 "ends": campaign.ends,
             }
             for name, campaign in sorted(published.items())
+            if isinstance(campaign, Campaign)
         ],
         output,
     )

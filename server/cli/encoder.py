@@ -19,16 +19,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from ldp_client.cli.console import say
 from ldp_client.errors import ConfigurationError
 from ldp_client.flow.encoder import EncoderCard, read_card
 from ldp_client.flow.glow import Shape
 from ldp_client.flow.training import Mode
 from server.learning.allocator import keep_freed_pages
-from server.learning.bundle import refit_bottleneck
+from server.learning.bundle import contents, refit_bottleneck
 from server.learning.pretrain import pretrain
 from server.learning.public_images import read_images
 from server.learning.public_subset import public_indices
 from server.learning.recipe import Origin, Progress, Recipe
+from server.learning.self_supervised import TeacherProgress, train_teacher
+from server.learning.teacher import TeacherRecipe, load_teacher
 from server.learning.workers import Workers, joined
 
 app = typer.Typer(no_args_is_help=True, help="Pretrain the public encoder, read its card, fit another bottleneck.")
@@ -148,22 +151,64 @@ def card(
     _print_card(read_card(folder), format)
 
 
+@app.command("fit-features")
+def fit_features(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="The encoder that the features are meant for.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Folder of the teacher; an interrupted training in it goes on.")],
+    key: KeyOption = "",
+    split: SplitOption = "",
+    public: PublicOption = 0,
+    epochs: Annotated[int, typer.Option(help="Passes over the public X-rays.")] = TeacherRecipe.epochs,
+    batch: Annotated[int, typer.Option(help="X-rays per step.")] = TeacherRecipe.batch,
+    learning_rate: Annotated[
+        float, typer.Option(help="The highest rate, after warm-up.")
+    ] = TeacherRecipe.learning_rate,
+    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.AUTO,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and views.")] = 0,
+    threads: Annotated[int, typer.Option(help="Processor threads.")] = 2,
+) -> None:
+    """Train a teacher on public X-rays, without labels: what it learns, `fit-bottleneck` brings into an encoder."""
+    card = read_card(folder)
+    images = contents(card, _public(read_images(data, key=key, split=split, side=card.content), public))
+    recipe = TeacherRecipe(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads)
+    keep_freed_pages()
+    with joined(device) as workers, _progress_bar(workers.first) as bar:
+        if workers.count > 1:
+            raise ConfigurationError("a teacher is trained by one process; start it without torchrun")
+        task = bar.add_task("teacher", total=epochs, rate="", bits="")
+
+        def shown(state: TeacherProgress) -> None:
+            bar.update(task, completed=state.epoch, rate=f"loss {state.loss:.3f}")
+            if not bar.console.is_terminal and (state.epoch % 10 == 0 or state.epoch == state.epochs):
+                bar.console.print(f"epoch {state.epoch} of {state.epochs}: loss {state.loss:.4f}", soft_wrap=True)
+
+        train_teacher(images, recipe, out, shown, workers, _command(context))
+    say(f"a teacher of {len(images)} public X-rays of {card.content} px in {out}; fit-bottleneck takes it from there")
+
+
 @app.command("fit-bottleneck")
 def fit_bottleneck(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="The encoder whose flow is kept.")],
     data: DataOption,
     out: OutOption,
-    dimension: Annotated[int, typer.Option(help="Coordinates of the new bottleneck.")],
+    dimension: Annotated[int, typer.Option(help="Coordinates of the new bottleneck; a campaign takes the first few.")],
     key: KeyOption = "",
     split: SplitOption = "",
     public: PublicOption = 0,
+    features: Annotated[
+        Path | None, typer.Option(help="A teacher that fit-features trained on the same X-rays; none: whitened PCA.")
+    ] = None,
     format: FormatOption = Format.TABLE,
 ) -> None:
     """Fit another bottleneck behind an encoder's flow, on public X-rays, and write a new bundle."""
     card = read_card(folder)
     images = _public(read_images(data, key=key, split=split, side=card.content), public)
-    _print_card(refit_bottleneck(folder, images, dimension, f"{card.command} && {_command(context)}", out), format)
+    teacher = None if features is None else load_teacher(features)
+    command = " && ".join([card.command, *([teacher.command] if teacher else []), _command(context)])
+    _print_card(refit_bottleneck(folder, images, dimension, command, out, teacher), format)
 
 
 def _command(context: typer.Context) -> str:

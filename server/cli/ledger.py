@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 
 from ldp_client.cli.console import Format, Output, day, say, show
-from ldp_client.cli.table_file import FileKind, Since, Until, write_rows
+from ldp_client.cli.filters import OneCampaign, OneSite, Since, Until
+from ldp_client.cli.table_file import FileKind, write_rows
 from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.verify import verify_export
-from ldp_client.wire.campaign import campaign_id
+from ldp_client.wire.evaluation import asked_id
 from server.cli.opened import HERE, State, opened
 from server.reconcile import compare
 from server.store import campaigns, central, log
@@ -23,10 +24,6 @@ from server.store.export import write_export
 from server.store.queries import incidents as read_incidents
 
 app = typer.Typer(no_args_is_help=True)
-OneSite = Annotated[str | None, typer.Option("--site", help="Only this site.")]
-OneCampaign = Annotated[
-    str | None, typer.Option("--campaign", help="Only this campaign, by name or the beginning of its id.")
-]
 
 
 @app.command()
@@ -48,7 +45,7 @@ def show_log(
 ) -> None:
     """The central ledger's lines: who joined, what was published, which batches were committed."""
     with opened(state) as centre:
-        wanted = None if campaign is None else campaign_id(centre.find_campaign(campaign))
+        wanted = None if campaign is None else asked_id(centre.find_asked(campaign))
         with centre.database.snapshot() as connection:
             found = list(log.lines(connection, site=site, campaign=wanted, since=day(since), until=day(until)))
     show(
@@ -104,7 +101,7 @@ def export(
     if kind is FileKind.PROOF and (site or campaign or since or until):
         raise ConfigurationError("a part of a ledger proves nothing; ask for --as jsonl, csv or parquet with a filter")
     with opened(state) as centre:
-        wanted = None if campaign is None else campaign_id(centre.find_campaign(campaign))
+        wanted = None if campaign is None else asked_id(centre.find_asked(campaign))
         with centre.database.snapshot() as connection:
             if kind is FileKind.PROOF:
                 count = write_export(connection, centre.keys.signing, out)

@@ -20,8 +20,12 @@ class _Nouns(LazyGroup):
         "budget": "What every site's units have spent and have left.",
         "ledger": "Head, verification, export, incidents.",
         "train": "Learn a classifier from a campaign's records.",
+        "model": "Write the classifier as a signed bundle that hospitals run, show its card.",
+        "evaluate": "Ask sites how well a classifier does on their held-out X-rays, and report it.",
         "encoder": "Train a public encoder, show its card.",
+        "records": "Write a campaign's records as files: pictures with their labels.",
         "dataset": "Fetch public data sets.",
+        "bench": "Measure what a release is worth, and what it gives away.",
     }
 
 

@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from ldp_client.wire.campaign import Campaign, campaign_id
 from server.centre import Centre, open_centre
 from server.config import CONFIG_NAME
+from server.store.queries import records_of
 
 State = Annotated[Path, typer.Option("--state", envvar="LDP_CENTRE", help="The centre's folder.")]
 HERE = Path()
@@ -24,3 +26,9 @@ def opened(state: Path) -> Iterator[Centre]:
         yield centre
     finally:
         centre.close()
+
+
+def payloads_of(centre: Centre, campaign: Campaign) -> list[bytes]:
+    """The stored records of a campaign, of all sites."""
+    with centre.database.snapshot() as connection:
+        return [record.payload for record in records_of(connection, campaign_id(campaign))]

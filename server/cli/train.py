@@ -9,11 +9,9 @@ import typer
 
 from ldp_client.cli.console import say
 from ldp_client.errors import ConfigurationError
-from ldp_client.wire.campaign import campaign_id
 from ldp_client.wire.canonical import canonical_bytes
-from server.cli.opened import HERE, State, opened
-from server.learning.train import TrainingSet, train
-from server.store.queries import records_of
+from server.cli.opened import HERE, State, opened, payloads_of
+from server.cli.pupils import EncoderOption, KeyOption, PublicOption, Pupil, SplitOption, StudentOption
 
 app = typer.Typer()
 
@@ -22,13 +20,21 @@ app = typer.Typer()
 def learn(
     which: Annotated[str, typer.Argument(help="The campaign's name or id.")],
     out: Annotated[Path, typer.Option(help="Where to write the classifier.")],
+    student: StudentOption = None,
+    encoder: EncoderOption = None,
+    key: KeyOption = "",
+    split: SplitOption = "",
+    public: PublicOption = 0,
     state: State = HERE,
 ) -> None:
-    """Learn a classifier from a campaign's records; post-processing, which costs no epsilon."""
-    with opened(state) as centre, centre.database.snapshot() as connection:
+    """Learn a classifier from a campaign's records; post-processing, which costs no epsilon.
+
+    With --student, public X-rays without labels teach it further.
+    """
+    with opened(state) as centre:
         campaign = centre.find_campaign(which)
-        payloads = [record.payload for record in records_of(connection, campaign_id(campaign))]
-    trained = train(TrainingSet.from_payloads(campaign, payloads))
+        payloads = payloads_of(centre, campaign)
+    trained = Pupil(student, encoder, key, split, public).learn(campaign, payloads)
     try:
         out.write_bytes(canonical_bytes(trained.classifier))
     except OSError as error:

@@ -46,10 +46,10 @@ def prepared(images: NDArray[np.uint8], recipe: Recipe) -> Tensor:
     )
 
 
-def generator(recipe: Recipe, purpose: str, number: int = 0) -> torch.Generator:
+def generator(seed: int, purpose: str, number: int = 0) -> torch.Generator:
     """A stream of its own for each purpose and number, so that none depends on how often another was asked."""
-    seed = hashlib.sha256(f"{recipe.seed} {purpose} {number}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(seed[:8], "big", signed=True))
+    digest = hashlib.sha256(f"{seed} {purpose} {number}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 
 def batch(train: Tensor, recipe: Recipe, step: int) -> Noisy:
@@ -58,9 +58,9 @@ def batch(train: Tensor, recipe: Recipe, step: int) -> Noisy:
     Mirrored, since the log-scale map reads an X-ray and its mirror image.
     """
     epoch, place = divmod(step, len(train) // recipe.batch)
-    order = torch.randperm(len(train), generator=generator(recipe, "order", epoch))
+    order = torch.randperm(len(train), generator=generator(recipe.seed, "order", epoch))
     images = train[order[place * recipe.batch : (place + 1) * recipe.batch]]
-    draws = generator(recipe, "batch", step)
+    draws = generator(recipe.seed, "batch", step)
     if recipe.mirror:
         mirrored = torch.rand(len(images), 1, 1, 1, generator=draws) < 0.5
         images = torch.where(mirrored, images.flip(3), images)
@@ -69,11 +69,11 @@ def batch(train: Tensor, recipe: Recipe, step: int) -> Noisy:
 
 def initial(train: Tensor, recipe: Recipe) -> Tensor:
     """The images that set the ActNorms."""
-    draws = generator(recipe, "initial")
+    draws = generator(recipe.seed, "initial")
     chosen = train[torch.randperm(len(train), generator=draws)[:INITIAL_IMAGES]]
     return dequantise(chosen, recipe.content, draws)[0]
 
 
 def validation(held_out: Tensor, recipe: Recipe) -> Noisy:
     """The held-out images under one draw of noise, so that validations compare weights and not noise."""
-    return Noisy(*dequantise(held_out, recipe.content, generator(recipe, "validation")))
+    return Noisy(*dequantise(held_out, recipe.content, generator(recipe.seed, "validation")))

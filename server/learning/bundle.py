@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from safetensors.torch import save as serialise_safetensors
 
 from ldp_client.errors import ConfigurationError
-from ldp_client.flow.bottleneck import Bottleneck, fit_whitened_pca
+from ldp_client.flow.bottleneck import SELF_SUPERVISED, WHITENED_PCA, Bottleneck, fit_whitened_pca
 from ldp_client.flow.encoder import CARD_FILE, WEIGHTS_FILE, Encoder, EncoderCard, bundle_tensors
 from ldp_client.flow.glow import Glow
+from ldp_client.flow.preprocess import prepare
 from ldp_client.wire.canonical import canonical_bytes
+from server.learning.distillation import distil
+from server.learning.teacher import Teacher, teacher_features
 
 
 def write_bundle(card: EncoderCard, flow: Glow, bottleneck: Bottleneck, folder: Path) -> EncoderCard:
@@ -51,11 +54,40 @@ def require_new(folder: Path) -> None:
 
 
 def refit_bottleneck(
-    source: Path, images: NDArray[np.uint8], dimension: int, command: str, folder: Path
+    source: Path,
+    images: NDArray[np.uint8],
+    dimension: int,
+    command: str,
+    folder: Path,
+    teacher: Teacher | None = None,
 ) -> EncoderCard:
-    """Write to `folder` the encoder in `source` with another bottleneck, fitted on public images (N, H, W) uint8."""
+    """Write to `folder` the encoder in `source` with another bottleneck, fitted on public images (N, H, W) uint8.
+
+    With a teacher, what it knows is distilled into the flow's output; without one the bottleneck is the whitened
+    principal coordinates of the log-scale map.
+
+    Raises:
+        ConfigurationError: the folder exists, or the teacher is of another size.
+        ParameterError: the X-rays do not span as many coordinates.
+    """
     encoder = Encoder.load(source)
-    prepared = torch.stack([encoder.prepare(image) for image in images])
-    bottleneck = fit_whitened_pca(encoder.log_scale_map(prepared), dimension)
-    card = encoder.card.model_copy(update={"dimension": dimension, "command": command})
+    maps = encoder.log_scale_map(torch.stack([encoder.prepare(image) for image in images]))
+    if teacher is None:
+        kind, bottleneck = WHITENED_PCA, fit_whitened_pca(maps, dimension)
+    else:
+        if teacher.side != encoder.content:
+            raise ConfigurationError(
+                f"the teacher looks at X-rays of {teacher.side} px, encoder {encoder.card.name!r} at "
+                f"{encoder.content} px; train one for this encoder with fit-features"
+            )
+        kind = SELF_SUPERVISED
+        bottleneck = distil(maps, teacher_features(teacher, contents(encoder.card, images)), dimension)
+    card = encoder.card.model_copy(update={"dimension": dimension, "bottleneck": kind, "command": command})
     return write_bundle(card, encoder.flow, bottleneck, folder)
+
+
+def contents(card: EncoderCard, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What an encoder sees of images (N, H, W) uint8, without its padding: (N, content, content) uint8."""
+    side = card.content
+    seen = [prepare(one, inverted=False, window=None, bits=8, content=side, size=side)[0] for one in images]
+    return (torch.stack(seen) * 256).floor().to(torch.uint8).numpy()

@@ -70,12 +70,17 @@ def save_checkpoint(state: State, mark: str, folder: Path) -> None:
         "bits": state.bits,
     }
     data = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {"state": json.dumps(told)})
-    temporary = folder / f".{CHECKPOINT_FILE}"
+    replace_file(folder / CHECKPOINT_FILE, data)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that a kill at any moment leaves the one before or the whole new one."""
+    temporary = path.with_name(f".{path.name}")
     with temporary.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    temporary.rename(folder / CHECKPOINT_FILE)
+    temporary.rename(path)
 
 
 def restore(state: State, mark: str, folder: Path) -> bool:

@@ -66,7 +66,7 @@ def maximise_likelihood(
 
 def _begin(train: Tensor, recipe: Recipe, workers: Workers) -> State:
     flow, average = Glow(recipe.shape), Glow(recipe.shape)
-    flow.randomise(generator(recipe, "weights"))
+    flow.randomise(generator(recipe.seed, "weights"))
     flow.initialize(initial(train, recipe))
     average.load_state_dict(flow.state_dict())
     flow.to(workers.device)

@@ -6,15 +6,18 @@ import os
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ldp_client.errors import ConfigurationError, QuarantinedError
+from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.preprocess import prepare
 from ldp_client.imaging.dicom import is_dicom, read_dicom
 from ldp_client.imaging.raster import is_raster, read_raster
 from ldp_client.imaging.xray import MIN_SECRET_BYTES, Radiograph
 
 USUAL_KEYS = ("train_images", "images")
+_BATCH = 256
 
 
 def read_images(path: Path, *, key: str, split: str, side: int) -> NDArray[np.uint8]:
@@ -33,6 +36,12 @@ def read_images(path: Path, *, key: str, split: str, side: int) -> NDArray[np.ui
     if images.ndim != 3 or images.dtype != np.uint8:
         raise ConfigurationError(f"{path.name!r} holds {images.shape} {images.dtype}; give (N, H, W) of uint8")
     return images
+
+
+def encoded(encoder: Encoder, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """All coordinates that an encoder gives public images (N, H, W) uint8: (N, D)."""
+    parts = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+    return np.concatenate([encoder.encode(torch.stack([encoder.prepare(one) for one in part])) for part in parts])
 
 
 def _from_arrays(path: Path, key: str, split: str) -> NDArray[np.uint8]:

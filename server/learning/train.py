@@ -27,13 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.diagnosis.classifier import LinearClassifier
-from ldp_client.errors import FormatError, WaitingError
+from ldp_client.errors import FormatError, ParameterError, WaitingError
 from ldp_client.privacy import codebook, laplace, randomized_response
 from ldp_client.privacy.clipping import to_grid
+from ldp_client.privacy.image_spec import ImageSpec
 from ldp_client.privacy.labels import label_codes, simplex
 from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, LatentSpec, ReleaseSpec
 from ldp_client.wire.campaign import Campaign, campaign_id
-from ldp_client.wire.record import IndexRecord, LabelledRecord, unpack
+from ldp_client.wire.record import Contents, IndexRecord, LabelledRecord, unpack
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class TrainingSet:
     campaign: Campaign
     vectors: NDArray[np.float64]
 
+    @property
+    def release(self) -> ReleaseSpec:
+        """The mechanism that drew the records."""
+        return _mechanism(self.campaign)
+
     @classmethod
     def from_payloads(cls, campaign: Campaign, payloads: Iterable[bytes]) -> TrainingSet:
         """Unpack and decode stored records.
@@ -54,19 +60,23 @@ class TrainingSet:
         Raises:
             WaitingError: there are none yet.
             FormatError: a stored record is not of this campaign: the database was altered.
+            ParameterError: its records are pictures, from which `image_training` learns.
         """
+        release = _mechanism(campaign)
         try:
-            contents = [unpack(payload, campaign.release) for payload in payloads]
+            contents = [unpack(payload, release) for payload in payloads]
         except FormatError as error:
             raise FormatError(f"a stored record does not fit campaign {campaign.name}: {error}") from error
         if not contents:
             raise WaitingError(f"campaign {campaign.name} has no records yet; gather first")
-        return cls(campaign, _decode(campaign, contents))
+        return cls(campaign, _decode(release, contents))
 
 
 @dataclass(frozen=True)
 class Moments:
     """What records say of each class: its share of the records (K,), and its mean features (K, k).
+
+    `share_error` (K,) is how far noise and chance may have moved each share, one standard deviation.
 
     Features as they were released: clipped, or of length 1. In an L1 ball, codes of different L1 norm (simplex, K >= 3)
     leave their classes different room, so far-out classes are shrunk by different factors.
@@ -74,6 +84,7 @@ class Moments:
 
     shares: NDArray[np.float64]
     means: NDArray[np.float64]
+    share_error: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ def train(training_set: TrainingSet) -> Trained:
     Where the class means are known, they enter with equal weight: M = (K-1)/K sum_y s_y (x) mu_y, so that neither the
     shares nor a shifted population turn the direction.
     """
-    campaign, spec = training_set.campaign, training_set.campaign.release
+    campaign, spec = training_set.campaign, training_set.release
     moments = class_moments(training_set)
     if moments is None:
         mean = training_set.vectors.mean(axis=0).reshape(spec.classes - 1, -1)
@@ -113,7 +124,7 @@ def class_moments(training_set: TrainingSet) -> Moments | None:
 
     Shares are brought into 1/N .. 1, since the noise may put a rare class below nothing.
     """
-    spec, count = training_set.campaign.release, len(training_set.vectors)
+    spec, count = training_set.release, len(training_set.vectors)
     if isinstance(spec, JointLaplaceSpec | JointCodebookSpec):
         if spec.constant is None:
             return None
@@ -125,11 +136,16 @@ def class_moments(training_set: TrainingSet) -> Moments | None:
     # A code of K-1 coordinates lacks one equation: shares add up to 1, and features have mean 0 in public units.
     lacking = len(codes) - codes.shape[1]
     ones = np.ones((lacking, len(codes)))
-    shares = np.linalg.solve(np.vstack([carried.T, ones]), np.concatenate([sums[:, 0], np.ones(lacking)]))
+    equations = np.linalg.inv(np.vstack([carried.T, ones]))  # (K, q + lacking)
+    shares = equations @ np.concatenate([sums[:, 0], np.ones(lacking)])
+    told = training_set.vectors.reshape(count, codes.shape[1], -1)[:, :, 0]  # what each record says of its label
+    spread = np.cov(told, rowvar=False, bias=True).reshape(codes.shape[1], -1) / count
+    parts = equations[:, : codes.shape[1]]
+    error = np.sqrt(np.einsum("yq,qr,yr->y", parts, spread, parts))
     shares = np.clip(shares, 1 / count, 1)
     shares = shares / shares.sum()
     known = np.vstack([sums[:, 1:] / weight, np.zeros((lacking, sums.shape[1] - 1))])
-    return Moments(shares, np.linalg.solve(np.vstack([codes.T, ones]), known) / shares[:, None])
+    return Moments(shares, np.linalg.solve(np.vstack([codes.T, ones]), known) / shares[:, None], error)
 
 
 def _carried(spec: ReleaseSpec, codes: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
@@ -145,10 +161,15 @@ def _carried(spec: ReleaseSpec, codes: NDArray[np.float64]) -> tuple[NDArray[np.
     return rounded, 1.0
 
 
-def _decode(
-    campaign: Campaign, contents: list[NDArray[np.int64] | IndexRecord | LabelledRecord]
-) -> NDArray[np.float64]:
-    spec = campaign.release
+def _mechanism(campaign: Campaign) -> ReleaseSpec:
+    if isinstance(campaign.release, ImageSpec):
+        raise ParameterError(
+            f"the records of campaign {campaign.name} are pictures; `ldp-server model export` learns from those"
+        )
+    return campaign.release
+
+
+def _decode(spec: ReleaseSpec, contents: list[Contents]) -> NDArray[np.float64]:
     if isinstance(spec, JointCodebookSpec):
         drawn = [record for record in contents if isinstance(record, IndexRecord)]
         return codebook.decode(spec.codebook, [one.index for one in drawn], [one.seed for one in drawn])
@@ -163,7 +184,7 @@ def _decode(
 
 
 def _noise_error(training_set: TrainingSet) -> float:
-    spec, count = training_set.campaign.release, len(training_set.vectors)
+    spec, count = training_set.release, len(training_set.vectors)
     if isinstance(spec, JointCodebookSpec):
         variance = codebook.noise_variance(spec.codebook)
     elif isinstance(spec, JointLaplaceSpec):

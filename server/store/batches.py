@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from ldp_client.errors import ForkError
 from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.envelope import GRANT, HEADER, RECEIPT, close_envelope, open_envelope
 from ldp_client.wire.exchange import BatchHeader, CentralEntry, Grant, Receipt, Refusal, header_id
 from ldp_client.wire.signing import Signer
-from server.store import central, tables
+from server.store import central, rows, tables
 from server.store.sites import Site
+
+# Built once: building a statement takes longer than running it.
+_HEADER = select(tables.headers.c.envelope).where(
+    tables.headers.c.site == bindparam("site"), tables.headers.c.first == bindparam("first")
+)
+_RECEIPT = select(tables.batches.c.receipt).where(
+    tables.batches.c.site == bindparam("site"), tables.batches.c.sealed_digest == bindparam("digest")
+)
 
 
 def grant(connection: Connection, site: Site, header: BatchHeader, envelope: bytes, signer: Signer) -> None:
@@ -54,8 +62,7 @@ def grant(connection: Connection, site: Site, header: BatchHeader, envelope: byt
 
 def granted(connection: Connection, site: Site, first: int) -> BatchHeader | None:
     """The header that was granted for entries from `first` on, read from what the site signed."""
-    query = select(tables.headers.c.envelope).where(tables.headers.c.site == site.site, tables.headers.c.first == first)
-    envelope = connection.execute(query).scalar_one_or_none()
+    envelope = connection.execute(_HEADER, {"site": site.site, "first": first}).scalar_one_or_none()
     return None if envelope is None else parse(BatchHeader, open_envelope(envelope, HEADER, site.signer)[1])
 
 
@@ -94,24 +101,14 @@ def commit(
         refused=refused,
     )
     envelope = close_envelope(RECEIPT, canonical_bytes(receipt), signer)
-    connection.execute(
-        insert(tables.batches).values(
-            site=site.site,
-            first=header.first,
-            last=header.last,
-            sealed_digest=header.sealed_digest,
-            central_sequence=central_sequence,
-            receipt=envelope,
-        )
-    )
+    row = (site.site, header.first, header.last, header.sealed_digest, central_sequence, envelope)
+    rows.write(connection, tables.batches, [row])
     return envelope
 
 
 def receipt_for(connection: Connection, site: str, sealed_digest: str) -> bytes | None:
     """The receipt of exactly these sealed bytes, if they were committed for this site."""
-    columns = tables.batches.c
-    query = select(columns.receipt).where(columns.site == site, columns.sealed_digest == sealed_digest)
-    return connection.execute(query).scalar_one_or_none()
+    return connection.execute(_RECEIPT, {"site": site, "digest": sealed_digest}).scalar_one_or_none()
 
 
 def receipts_after(connection: Connection, site: str, sequence: int) -> list[bytes]:

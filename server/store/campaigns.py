@@ -1,26 +1,32 @@
-"""Campaigns that this centre has published, in its own envelope."""
+"""Campaigns and evaluations that this centre has published, in its own envelope."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+from functools import lru_cache
+
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from ldp_client.errors import ConfigurationError
-from ldp_client.wire.campaign import Campaign, campaign_id
-from ldp_client.wire.canonical import canonical_bytes, parse
-from ldp_client.wire.envelope import CAMPAIGN, OneKey, close_envelope, open_envelope
+from ldp_client.wire.campaign import Campaign
+from ldp_client.wire.canonical import canonical_bytes
+from ldp_client.wire.envelope import CAMPAIGN, EVALUATION, OneKey, close_envelope
+from ldp_client.wire.evaluation import Asked, asked_id, open_asked
 from ldp_client.wire.exchange import CentralEntry
 from ldp_client.wire.signing import Signer
 from server.store import central, tables
 
+# Built once: building a statement takes longer than running it.
+_ENVELOPE = select(tables.campaigns.c.envelope).where(tables.campaigns.c.campaign == bindparam("name"))
 
-def publish(connection: Connection, campaign: Campaign, signer: Signer) -> str:
-    """Sign a campaign and offer it from now on; its id.
+
+def publish(connection: Connection, campaign: Asked, signer: Signer) -> str:
+    """Sign a campaign or an evaluation and offer it from now on; its id.
 
     Raises:
         ConfigurationError: the name was used before. A name stands for one campaign, in every ledger, for good.
         ParameterError: cap * epsilon is more than any unit can spend.
     """
-    name = campaign_id(campaign)
+    name, is_campaign = asked_id(campaign), isinstance(campaign, Campaign)
     if connection.execute(select(tables.campaigns).where(tables.campaigns.c.name == campaign.name)).first() is not None:
         raise ConfigurationError(f"a campaign named {campaign.name} was published before; give this one another name")
     sequence, _ = central.append(connection, CentralEntry(kind="campaign", reference=name))
@@ -28,15 +34,21 @@ def publish(connection: Connection, campaign: Campaign, signer: Signer) -> str:
         insert(tables.campaigns).values(
             campaign=name,
             name=campaign.name,
-            envelope=close_envelope(CAMPAIGN, canonical_bytes(campaign), signer),
+            envelope=close_envelope(CAMPAIGN if is_campaign else EVALUATION, canonical_bytes(campaign), signer),
             unit=campaign.unit,
-            micro_epsilon_per_record=campaign.micro_epsilon_per_record,
+            micro_epsilon_per_record=_cost(campaign),
             micro_epsilon_per_unit=campaign.bound_per_unit.micro_epsilon,
             central_sequence=sequence,
             open=1,
+            kind="campaign" if is_campaign else "evaluation",
         )
     )
     return name
+
+
+def _cost(asked: Asked) -> int:
+    """Of one record, or of one answer for each unit."""
+    return asked.micro_epsilon_per_record if isinstance(asked, Campaign) else asked.micro_epsilon_per_unit
 
 
 def close(connection: Connection, campaign: str) -> None:
@@ -57,22 +69,27 @@ def open_ones(connection: Connection) -> dict[str, bytes]:
     return {row.campaign: row.envelope for row in connection.execute(query)}
 
 
-def every(connection: Connection, centre: OneKey) -> dict[str, Campaign]:
-    """All campaigns ever published, by id."""
+def every(connection: Connection, centre: OneKey) -> dict[str, Asked]:
+    """All campaigns and evaluations ever published, by id."""
     names = set(connection.execute(select(tables.campaigns.c.campaign)).scalars())
     return published(connection, names, centre)
 
 
-def published(connection: Connection, wanted: set[str], centre: OneKey) -> dict[str, Campaign]:
+def published(connection: Connection, wanted: set[str], centre: OneKey) -> dict[str, Asked]:
     """Those of the wanted campaigns that this centre has published, by id; its own signature is checked again.
 
     Raises:
         EnvelopeError: a row of the database is not what this centre signed.
     """
-    found = {}
+    found: dict[str, Asked] = {}
     for name in sorted(wanted):
-        query = select(tables.campaigns.c.envelope).where(tables.campaigns.c.campaign == name)
-        envelope = connection.execute(query).scalar_one_or_none()
+        envelope = connection.execute(_ENVELOPE, {"name": name}).scalar_one_or_none()
         if envelope is not None:
-            found[name] = parse(Campaign, open_envelope(envelope, CAMPAIGN, centre)[1])
+            found[name] = _opened(envelope, centre)
     return found
+
+
+@lru_cache(maxsize=256)
+def _opened(envelope: bytes, centre: OneKey) -> Asked:
+    """What exactly these bytes say; every batch asks for the same few."""
+    return open_asked(envelope, centre)

@@ -8,7 +8,11 @@ from ldp_client.errors import ConfigurationError
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.chain import ZERO, link
 from ldp_client.wire.exchange import CentralEntry
-from server.store import tables
+from server.store import rows, tables
+
+# Built once: building a statement takes longer than running it.
+_LOCKED = select(tables.centre).with_for_update()
+_MOVE = update(tables.centre)
 
 
 def begin(connection: Connection, name: str, ledger_id: str) -> None:
@@ -40,10 +44,10 @@ def stands_at(connection: Connection) -> tuple[str, int, str]:
 
 def append(connection: Connection, entry: CentralEntry) -> tuple[int, str]:
     """Chain one more line to the ledger; its sequence and the new head."""
-    row = connection.execute(select(tables.centre).with_for_update()).one()
+    row = connection.execute(_LOCKED).one()
     body = canonical_bytes(entry)
     sequence = row.sequence + 1
     head = link(row.ledger_id, sequence, row.head, body)
-    connection.execute(insert(tables.central).values(sequence=sequence, body=body, head=head))
-    connection.execute(update(tables.centre).values(sequence=sequence, head=head))
+    rows.write(connection, tables.central, [(sequence, body, head)])
+    connection.execute(_MOVE, {"sequence": sequence, "head": head})
     return sequence, head

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, select
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.envelope import CHECKPOINT, close_envelope
 from ldp_client.wire.exchange import Checkpoint
+from ldp_client.wire.export_lines import written
 from ldp_client.wire.signing import Signer, sync_folder
 from server.store import central, tables
 
@@ -26,9 +25,9 @@ def write_export(connection: Connection, signer: Signer, path: Path) -> int:
     """
     beside = path.with_name(path.name + ".part")
     count = 0
-    with beside.open("w", encoding="utf-8") as file:
+    with beside.open("wb") as file:
         for fields in _lines(connection, signer):
-            file.write(json.dumps(fields, sort_keys=True, separators=(",", ":")) + "\n")
+            file.write(written(**fields))
             count += 1
         file.flush()
         os.fsync(file.fileno())
@@ -43,19 +42,20 @@ def _lines(connection: Connection, signer: Signer) -> Iterator[dict[str, Any]]:
     key = signer.public_key.hex()
     yield {"type": "ledger", "side": "centre", "format": 1, "ledger_id": ledger_id, "signing_key": key, "name": name}
     campaigns, sites = tables.campaigns.c, tables.sites.c
-    for body in connection.execute(select(campaigns.envelope).order_by(campaigns.central_sequence)).scalars():
-        yield _document("campaign", body)
+    published = select(campaigns.kind, campaigns.envelope).order_by(campaigns.central_sequence)
+    for row in _streamed(connection, published):
+        yield _document(row.kind, row.envelope)
     for body in connection.execute(select(sites.enrolment).order_by(sites.site)).scalars():
         yield _document("enrolment", body)
     for row in _streamed(connection, select(tables.central).order_by(tables.central.c.sequence)):
-        yield {"type": "central", "sequence": row.sequence, "body": _text(row.body), "head": row.head}
+        yield {"type": "central", "sequence": row.sequence, "body": row.body, "head": row.head}
     entries = tables.entries.c
     for row in _streamed(connection, select(tables.entries).order_by(entries.site, entries.sequence)):
         yield {
             "type": "entry",
             "site": row.site,
             "sequence": row.sequence,
-            "body": _text(row.body),
+            "body": row.body,
             "head": row.head,
         }
     headers = tables.headers.join(tables.batches)
@@ -68,7 +68,7 @@ def _lines(connection: Connection, signer: Signer) -> Iterator[dict[str, Any]]:
         yield _document("receipt", row.receipt)
     checkpoint = Checkpoint(party=name, ledger_id=ledger_id, sequence=sequence, head=head)
     envelope = close_envelope(CHECKPOINT, canonical_bytes(checkpoint), signer)
-    yield {"type": "checkpoint", "body": _text(envelope)}
+    yield {"type": "checkpoint", "body": envelope}
 
 
 def _streamed(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
@@ -77,8 +77,4 @@ def _streamed(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
 
 
 def _document(kind: str, body: bytes) -> dict[str, Any]:
-    return {"type": "document", "kind": kind, "body": _text(body)}
-
-
-def _text(body: bytes) -> str:
-    return base64.b64encode(body).decode()
+    return {"type": "document", "kind": kind, "body": body}

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, field
+from functools import lru_cache
+from itertools import count, repeat
+from typing import Any
 
-from sqlalchemy import Connection, Table, delete, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, select, update
 
 from ldp_client.errors import LdpError, PolicyRefusedError
 from ldp_client.privacy.loss import MAX_MICRO_EPSILON
 from ldp_client.wire.campaign import Approval, Campaign, Policy, policy_id
 from ldp_client.wire.canonical import canonical_bytes, parse
-from ldp_client.wire.chain import Abandon, ApprovalEntry, Charge, LedgerEntry, PolicyEntry, Seal
+from ldp_client.wire.chain import Abandon, ApprovalEntry, ChargeTerms, PolicyEntry, Query, Said, SealTerms
 from ldp_client.wire.envelope import APPROVAL, POLICY, OneKey, open_envelope
+from ldp_client.wire.evaluation import Asked
+from ldp_client.wire.exchange import Refusal
 from server.store import campaigns, rows, tables
+from server.store.records import Record
 from server.store.sites import Site
 
 
-@dataclass
+@dataclass(slots=True)
 class Paid:
-    """A charge, as far as its record is judged by it.
+    """A charge or a query, as far as its record or answer is judged by it.
 
-    `bound` is the most that one unit can have spent by then, this charge included, in millionths of epsilon; `settled`
-    says whether a seal or an abandonment has used the charge.
+    `policy` is the entry of the policy in force when the unit was charged, None if there was none; `bound` the most
+    that one unit can have spent by then, this charge included, in millionths of epsilon; `settled` says whether a seal
+    or an abandonment has used the charge.
     """
 
     campaign: str
     approval: int
     micro_epsilon: int
+    policy: int | None
     bound: int
     settled: bool = False
+    of_a_set: bool = False
+    """A query, which charges a whole evaluation set."""
+    repeated: bool = False
+    """A query of an evaluation that the site was charged for before."""
 
 
 @dataclass
@@ -52,15 +65,14 @@ class Account:
     """What a site's chain says, up to the entry that was followed last. Nothing is in it that is not in the entries."""
 
     site: Site
-    campaigns: dict[str, Campaign]
+    campaigns: dict[str, Asked]
     policies: dict[int, Policy]
     approvals: dict[int, Approval]
     charges: dict[int, Paid]
     totals: dict[str, Total]
     settlements: dict[int, int] = field(default_factory=dict)
-    # What one record in thousands has in common with the last: (campaign, approval, policy) -> whether they agree.
-    agreements: dict[tuple[str, int, int], bool] = field(default_factory=dict)
     _losses: dict[str, int] = field(default_factory=dict)
+    _bound: int | None = None
 
     @property
     def bound(self) -> int:
@@ -68,92 +80,177 @@ class Account:
 
         It saturates where no privacy is left to speak of, so that no hostile sum overflows a column.
         """
-        return min(sum(total.agreed_bound + total.beyond for total in self.totals.values()), MAX_MICRO_EPSILON)
+        if self._bound is None:
+            spent = sum(total.agreed_bound + total.beyond for total in self.totals.values())
+            self._bound = min(spent, MAX_MICRO_EPSILON)
+        return self._bound
 
-    def follow(self, sequence: int, entry: LedgerEntry) -> None:
+    def follow(self, sequence: int, entry: Said) -> None:
         """Take in the next entry. What an officer did not sign stays evidence and changes nothing."""
         match entry:
+            case ChargeTerms():
+                self._count(sequence, entry)
+            case SealTerms() | Abandon():
+                self._settle(sequence, entry.charge)
             case PolicyEntry():
                 try:
-                    self.policies[sequence] = self._policy(entry, sequence)
+                    self.policies[sequence] = self._policy(entry)
                 except LdpError:
                     return
             case ApprovalEntry():
                 try:
-                    self.approvals[sequence] = self._approval(entry, sequence)
+                    self.approvals[sequence] = self._approval(entry)
                 except LdpError:
                     return
-            case Charge():
-                self._count(sequence, entry)
-            case Abandon():
-                self.settle(sequence, entry.charge)
+            case Query():
+                self._count_query(sequence, entry)
             case _:
                 return
 
-    def policy_at(self, sequence: int) -> Policy | None:
-        """The policy in force when entry `sequence` was made."""
-        number = self.policy_number_at(sequence)
+    @property
+    def policy_number(self) -> int | None:
+        """The entry of the policy in force now."""
+        return next(reversed(self.policies), None)
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy in force now."""
+        number = self.policy_number
         return None if number is None else self.policies[number]
 
-    def policy_number_at(self, sequence: int) -> int | None:
-        """The entry of that policy."""
-        return max((number for number in self.policies if number < sequence), default=None)
-
     def loss(self, campaign: str) -> int:
-        """What one record of a published campaign costs, recomputed from its specs; once, as a batch has thousands."""
+        """What one record of a published campaign, or an evaluation's answer, costs, recomputed from its specs; once,
+        as a batch has thousands."""
         if campaign not in self._losses:
-            self._losses[campaign] = self.campaigns[campaign].release.loss.micro_epsilon
+            asked = self.campaigns[campaign]
+            cost = asked.release.loss if isinstance(asked, Campaign) else asked.histogram.loss
+            self._losses[campaign] = cost.micro_epsilon
         return self._losses[campaign]
 
-    def settle(self, sequence: int, charge: int, *, records: int = 0, refused: int = 0) -> None:
-        """Entry `sequence` uses a charge up. A charge that is unknown or used already is left as it is."""
+    def paid_for(self, sequence: int, charge: int) -> Paid | None:
+        """The charge that the seal in entry `sequence` has used up; None if it is unknown or was used before."""
+        return self.charges[charge] if self.settlements.get(charge) == sequence else None
+
+    def count(self, accepted: Iterable[Record], refused: Iterable[Refusal]) -> None:
+        """Add to the totals what became of the records of the seals that were followed."""
+        campaign_of = {sequence: self.charges[charge].campaign for charge, sequence in self.settlements.items()}
+        for campaign, records in Counter(record.campaign for record in accepted).items():
+            self.totals[campaign].records += records
+        for refusal in refused:
+            # A seal without a charge of its own says nothing about any campaign.
+            if refusal.seal in campaign_of:
+                self.totals[campaign_of[refusal.seal]].refused += 1
+
+    def _settle(self, sequence: int, charge: int) -> None:
+        # A charge that is unknown, or used already, is left as it is.
         paid = self.charges.get(charge)
         if paid is not None and not paid.settled:
             paid.settled = True
             self.settlements[charge] = sequence
-            self.totals[paid.campaign].records += records
-            self.totals[paid.campaign].refused += refused
 
-    def _policy(self, entry: PolicyEntry, sequence: int) -> Policy:
+    def _policy(self, entry: PolicyEntry) -> Policy:
         policy = parse(Policy, open_envelope(entry.envelope, POLICY, self.site.officers)[1])
-        current = self.policy_at(sequence)
+        current = self.policy
         if policy.site != self.site.site or (current is not None and policy.serial <= current.serial):
             raise PolicyRefusedError("the policy is another site's, or its serial is not above the one in force")
         return policy
 
-    def _approval(self, entry: ApprovalEntry, sequence: int) -> Approval:
+    def _approval(self, entry: ApprovalEntry) -> Approval:
         approval = parse(Approval, open_envelope(entry.envelope, APPROVAL, self.site.officers)[1])
-        current = self.policy_at(sequence)
+        current = self.policy
         if (approval.site, approval.ledger_id) != (self.site.site, self.site.ledger_id):
             raise PolicyRefusedError("the approval is for another site or ledger")
         if current is None or approval.policy != policy_id(current):
             raise PolicyRefusedError("the approval was given under another policy than the one in force")
         return approval
 
-    def _count(self, sequence: int, charge: Charge) -> None:
-        total = self.totals.setdefault(charge.campaign, Total())
+    def _count(self, sequence: int, charge: ChargeTerms) -> None:
+        name, cost = charge.campaign, charge.micro_epsilon
+        total = self.totals.get(name)
+        if total is None:
+            total = self.totals[name] = Total()
         total.charges += 1
-        campaign = self.campaigns.get(charge.campaign)
-        if campaign is not None and charge.micro_epsilon == self.loss(charge.campaign):
-            total.agreed_bound = campaign.bound_per_unit.micro_epsilon
+        asked = self.campaigns.get(name)
+        if not isinstance(asked, Campaign) or cost != self.loss(name):
+            total.beyond = min(total.beyond + cost, MAX_MICRO_EPSILON)
+            self._bound = None
+        elif total.agreed_bound == 0:
+            total.agreed_bound = asked.bound_per_unit.micro_epsilon
+            self._bound = None
+        self.charges[sequence] = Paid(name, charge.approval, cost, self.policy_number, self.bound)
+
+    def _count_query(self, sequence: int, query: Query) -> None:
+        repeated = query.campaign in self.totals
+        total = self.totals.setdefault(query.campaign, Total())
+        total.charges += 1
+        asked = self.campaigns.get(query.campaign)
+        right = (
+            asked is not None and not isinstance(asked, Campaign) and query.micro_epsilon == self.loss(query.campaign)
+        )
+        if right and not repeated:
+            total.agreed_bound = query.micro_epsilon
         else:
-            total.beyond = min(total.beyond + charge.micro_epsilon, MAX_MICRO_EPSILON)
-        self.charges[sequence] = Paid(charge.campaign, charge.approval, charge.micro_epsilon, self.bound)
+            total.beyond = min(total.beyond + query.micro_epsilon, MAX_MICRO_EPSILON)
+        self._bound = None
+        self.charges[sequence] = Paid(
+            query.campaign,
+            query.approval,
+            query.micro_epsilon,
+            self.policy_number,
+            self.bound,
+            of_a_set=True,
+            repeated=repeated,
+        )
 
 
-def read_account(
-    connection: Connection, site: Site, first: int, entries: Sequence[LedgerEntry], centre: OneKey
-) -> Account:
+def _paid_query() -> Select[Any]:
+    charges, settlements = tables.charges.c, tables.settlements
+    both = tables.charges.outerjoin(
+        settlements, (settlements.c.site == charges.site) & (settlements.c.charge == charges.sequence)
+    )
+    return (
+        select(
+            charges.sequence,
+            charges.campaign,
+            charges.approval,
+            charges.micro_epsilon,
+            charges.bound,
+            settlements.c.sequence.label("settled"),
+        )
+        .select_from(both)
+        .where(charges.site == bindparam("site"), charges.sequence.in_(bindparam("numbers", expanding=True)))
+    )
+
+
+def _bodies(table: Table) -> Select[Any]:
+    return select(table.c.sequence, table.c.body).where(table.c.site == bindparam("site")).order_by(table.c.sequence)
+
+
+# Built once: building a statement takes longer than running it.
+_PAID = _paid_query()
+_POLICIES, _APPROVALS = _bodies(tables.policies), _bodies(tables.approvals)
+_TERMS = select(tables.campaigns.c.micro_epsilon_per_record, tables.campaigns.c.unit, tables.campaigns.c.kind).where(
+    tables.campaigns.c.campaign.in_(bindparam("names", expanding=True))
+)
+_TOTALS = select(tables.totals).where(tables.totals.c.site == bindparam("site"))
+_NO_TOTALS = delete(tables.totals).where(tables.totals.c.site == bindparam("of_site"))
+_MOVE = update(tables.sites).where(tables.sites.c.site == bindparam("of_site"))
+
+
+def read_account(connection: Connection, site: Site, first: int, entries: Sequence[Said], centre: OneKey) -> Account:
     """The account as the committed chain leaves it, with the charges and campaigns that the next entries speak of."""
-    cited = {entry.charge for entry in entries if isinstance(entry, Seal | Abandon) and entry.charge < first}
-    charges = _paid(connection, site.site, cited)
-    spoken_of = {entry.campaign for entry in entries if isinstance(entry, Charge)}
+    cited = {entry.charge for entry in entries if isinstance(entry, SealTerms | Abandon) and entry.charge < first}
+    policies = {number: _policy(body) for number, body in connection.execute(_POLICIES, {"site": site.site})}
+    charges = _paid(connection, site.site, cited, policies)
+    if cited - charges.keys():
+        charges |= _queried(connection, site.site, cited, policies)
+    spoken_of = {entry.campaign for entry in entries if isinstance(entry, ChargeTerms | Query)}
     spoken_of |= {charge.campaign for charge in charges.values()}
     return Account(
         site=site,
         campaigns=campaigns.published(connection, spoken_of, centre),
-        policies={number: parse(Policy, body) for number, body in _bodies(connection, tables.policies, site.site)},
-        approvals={number: parse(Approval, body) for number, body in _bodies(connection, tables.approvals, site.site)},
+        policies=policies,
+        approvals={number: _approval(body) for number, body in connection.execute(_APPROVALS, {"site": site.site})},
         charges=charges,
         totals=_totals(connection, site.site),
     )
@@ -163,20 +260,14 @@ def extend(
     connection: Connection,
     account: Account,
     first: int,
-    entries: Sequence[LedgerEntry],
+    entries: Sequence[Said],
     bodies: Sequence[bytes],
     heads: Sequence[str],
 ) -> None:
     """Write the entries from `first` on that the account has followed, and what they say."""
     site = account.site.site
-    rows.write(
-        connection,
-        tables.entries,
-        [
-            (site, sequence, entry.kind, body, head)
-            for sequence, (entry, body, head) in enumerate(zip(entries, bodies, heads, strict=True), first)
-        ],
-    )
+    kinds = [entry.kind for entry in entries]
+    rows.write(connection, tables.entries, list(zip(repeat(site), count(first), kinds, bodies, heads, strict=False)))
     rows.write(
         connection,
         tables.policies,
@@ -201,7 +292,16 @@ def extend(
         [
             (site, sequence, paid.campaign, paid.approval, paid.micro_epsilon, paid.bound)
             for sequence, paid in account.charges.items()
-            if sequence >= first
+            if sequence >= first and not paid.of_a_set
+        ],
+    )
+    rows.write(
+        connection,
+        tables.queries,
+        [
+            (site, sequence, paid.campaign, paid.approval, paid.micro_epsilon, paid.bound, int(paid.repeated))
+            for sequence, paid in account.charges.items()
+            if sequence >= first and paid.of_a_set
         ],
     )
     rows.write(
@@ -211,23 +311,19 @@ def extend(
     )
     _write_totals(connection, account)
     connection.execute(
-        update(tables.sites)
-        .where(tables.sites.c.site == site)
-        .values(sequence=first + len(entries) - 1, head=heads[-1], **_sums(connection, account))
+        _MOVE,
+        {"of_site": site, "sequence": first + len(entries) - 1, "head": heads[-1], **_sums(connection, account)},
     )
 
 
 def _sums(connection: Connection, account: Account) -> dict[str, int | str]:
     """What the site's row says of its budget, so that a question about it reads one row and no entry."""
-    columns = tables.campaigns.c
-    charged = connection.execute(
-        select(columns.micro_epsilon_per_record, columns.unit).where(columns.campaign.in_(sorted(account.totals)))
-    ).all()
-    policy = account.policies[max(account.policies)] if account.policies else None
+    charged = connection.execute(_TERMS, {"names": sorted(account.totals)}).all()
+    policy = account.policy
     # With one campaign that protects images only, nothing is promised about a patient.
     units = {row.unit for row in charged} or set(policy.units if policy is not None else ("patient",))
     return {
-        "per_record": max((row.micro_epsilon_per_record for row in charged), default=0),
+        "per_record": max((row.micro_epsilon_per_record for row in charged if row.kind == "campaign"), default=0),
         "spent": account.bound,
         "agreed": 0 if policy is None else policy.lifetime_micro_epsilon,
         "unit": "image" if "image" in units else "patient",
@@ -235,7 +331,7 @@ def _sums(connection: Connection, account: Account) -> dict[str, int | str]:
 
 
 def _write_totals(connection: Connection, account: Account) -> None:
-    connection.execute(delete(tables.totals).where(tables.totals.c.site == account.site.site))
+    connection.execute(_NO_TOTALS, {"of_site": account.site.site})
     rows.write(
         connection,
         tables.totals,
@@ -243,41 +339,59 @@ def _write_totals(connection: Connection, account: Account) -> None:
     )
 
 
-def _bodies(connection: Connection, table: Table, site: str) -> Iterator[tuple[int, bytes]]:
-    query = select(table.c.sequence, table.c.body).where(table.c.site == site).order_by(table.c.sequence)
-    for row in connection.execute(query):
-        yield row.sequence, row.body
+# Every batch of a site reads the same few again.
+@lru_cache(maxsize=256)
+def _policy(body: bytes) -> Policy:
+    return parse(Policy, body)
+
+
+@lru_cache(maxsize=1024)
+def _approval(body: bytes) -> Approval:
+    return parse(Approval, body)
 
 
 def _totals(connection: Connection, site: str) -> dict[str, Total]:
-    found = connection.execute(select(tables.totals).where(tables.totals.c.site == site))
+    found = connection.execute(_TOTALS, {"site": site})
     return {row.campaign: Total(row.charges, row.records, row.refused, row.agreed_bound, row.beyond) for row in found}
 
 
-def _paid(connection: Connection, site: str, cited: set[int]) -> dict[int, Paid]:
+def _paid(connection: Connection, site: str, cited: set[int], policies: Iterable[int]) -> dict[int, Paid]:
     """Charges of earlier batches, and whether they are settled."""
-    charges, settlements = tables.charges.c, tables.settlements
-    both = tables.charges.outerjoin(
-        settlements, (settlements.c.site == charges.site) & (settlements.c.charge == charges.sequence)
-    )
-    query = (
-        select(
-            charges.sequence,
-            charges.campaign,
-            charges.approval,
-            charges.micro_epsilon,
-            charges.bound,
-            settlements.c.sequence.label("settled"),
-        )
-        .select_from(both)
-        .where(charges.site == site)
-    )
     found = {}
     numbers = sorted(cited)
     # Databases limit how many values one query can name.
     for start in range(0, len(numbers), 500):
-        for row in connection.execute(query.where(charges.sequence.in_(numbers[start : start + 500]))):
+        for row in connection.execute(_PAID, {"site": site, "numbers": numbers[start : start + 500]}):
+            policy = _in_force(policies, row.sequence)
             found[row.sequence] = Paid(
-                row.campaign, row.approval, row.micro_epsilon, row.bound, row.settled is not None
+                row.campaign, row.approval, row.micro_epsilon, policy, row.bound, row.settled is not None
             )
     return found
+
+
+def _in_force(policies: Iterable[int], sequence: int) -> int | None:
+    """The entry of the policy that was in force at another entry."""
+    return max((number for number in policies if number < sequence), default=None)
+
+
+def _queried(connection: Connection, site: str, cited: set[int], policies: Iterable[int]) -> dict[int, Paid]:
+    """Queries of earlier batches, and whether they are settled: a site has few."""
+    queries, settlements = tables.queries.c, tables.settlements.c
+    both = tables.queries.outerjoin(
+        tables.settlements, (settlements.site == queries.site) & (settlements.charge == queries.sequence)
+    )
+    query = select(tables.queries, settlements.sequence.label("settled")).select_from(both).where(queries.site == site)
+    return {
+        row.sequence: Paid(
+            row.campaign,
+            row.approval,
+            row.micro_epsilon,
+            _in_force(policies, row.sequence),
+            row.bound,
+            row.settled is not None,
+            of_a_set=True,
+            repeated=bool(row.repeated),
+        )
+        for row in connection.execute(query)
+        if row.sequence in cited
+    }

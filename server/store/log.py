@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, Table, func, select
 
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.envelope import HEADER, open_envelope
@@ -83,6 +84,7 @@ def entries(
 ) -> Iterator[SiteEntry]:
     """Every site's committed entries, by site and number, streamed."""
     entries, charges, settlements = tables.entries.c, tables.charges.c, tables.settlements.c
+    queries, asked = tables.queries.c, tables.queries.alias("asked").c
     paid = tables.charges.alias("paid").c
     joined = (
         tables.entries.outerjoin(
@@ -90,14 +92,16 @@ def entries(
         )
         .outerjoin(tables.settlements, (settlements.site == entries.site) & (settlements.sequence == entries.sequence))
         .outerjoin(paid.site.table, (paid.site == settlements.site) & (paid.sequence == settlements.charge))
+        .outerjoin(tables.queries, (queries.site == entries.site) & (queries.sequence == entries.sequence))
+        .outerjoin(asked.site.table, (asked.site == settlements.site) & (asked.sequence == settlements.charge))
     )
-    of = func.coalesce(charges.campaign, paid.campaign)
+    of = func.coalesce(charges.campaign, paid.campaign, queries.campaign, asked.campaign)
     query = select(
         entries.site,
         entries.sequence,
         entries.kind,
         of.label("campaign"),
-        charges.micro_epsilon,
+        func.coalesce(charges.micro_epsilon, queries.micro_epsilon).label("micro_epsilon"),
         settlements.charge,
         entries.head,
     ).select_from(joined)
@@ -129,7 +133,19 @@ def charged(
     until: str | None = None,
 ) -> list[Charged]:
     """What each batch has charged, in the order in which batches were committed."""
-    batches, charges = tables.batches.c, tables.charges.c
+    days = _days(connection, site)
+    found = []
+    for table in (tables.charges, tables.queries):
+        for row in connection.execute(_charged_in(table, site, campaign)):
+            day = days[row.site, row.first]
+            if _within(day, since, until):
+                found.append(Charged(row.site, row.central_sequence, day, row.campaign, row.charges, row.bound))
+    # By the number of their batch, as each table gave them; queries after the charges of the same batch.
+    return sorted(found, key=lambda one: one.central_sequence)
+
+
+def _charged_in(table: Table, site: str | None, campaign: str | None) -> Select[Any]:
+    batches, charges = tables.batches.c, table.c
     query = (
         select(
             batches.site,
@@ -141,8 +157,7 @@ def charged(
         )
         .select_from(
             tables.batches.join(
-                tables.charges,
-                (charges.site == batches.site) & charges.sequence.between(batches.first, batches.last),
+                table, (charges.site == batches.site) & charges.sequence.between(batches.first, batches.last)
             )
         )
         .group_by(batches.site, batches.first, batches.central_sequence, charges.campaign)
@@ -152,13 +167,7 @@ def charged(
         query = query.where(batches.site == site)
     if campaign is not None:
         query = query.where(charges.campaign == campaign)
-    days = _days(connection, site)
-    found = []
-    for row in connection.execute(query):
-        day = days[row.site, row.first]
-        if _within(day, since, until):
-            found.append(Charged(row.site, row.central_sequence, day, row.campaign, row.charges, row.bound))
-    return found
+    return query
 
 
 def body(connection: Connection, sequence: int, site: str | None = None) -> tuple[bytes, str] | None:
@@ -193,15 +202,19 @@ def _days(connection: Connection, site: str | None) -> dict[tuple[str, int], str
 
 
 def _batches_charging(connection: Connection, campaign: str) -> set[int]:
-    batches, charges = tables.batches.c, tables.charges.c
-    query = (
-        select(batches.central_sequence)
-        .join_from(
-            tables.batches,
-            tables.charges,
-            (charges.site == batches.site) & charges.sequence.between(batches.first, batches.last),
+    batches = tables.batches.c
+    found: set[int] = set()
+    for table in (tables.charges, tables.queries):
+        charges = table.c
+        query = (
+            select(batches.central_sequence)
+            .join_from(
+                tables.batches,
+                table,
+                (charges.site == batches.site) & charges.sequence.between(batches.first, batches.last),
+            )
+            .where(charges.campaign == campaign)
+            .distinct()
         )
-        .where(charges.campaign == campaign)
-        .distinct()
-    )
-    return set(connection.execute(query).scalars())
+        found |= set(connection.execute(query).scalars())
+    return found

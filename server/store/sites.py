@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
     load_ssh_public_key,
 )
-from sqlalchemy import Connection, RowMapping, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, insert, or_, select, update
 
 from ldp_client.errors import ConfigurationError, EnvelopeError, SignerError
 from ldp_client.wire.canonical import parse
@@ -57,11 +57,15 @@ class SiteKeyring:
     connection: Connection
 
     def owner(self, key: bytes) -> tuple[str, bytes]:
-        found = select(tables.sites.c.site, tables.sites.c.signing_key).where(tables.sites.c.key_id == key.hex())
-        row = self.connection.execute(found).one_or_none()
+        row = self.connection.execute(_OWNER, {"key": key.hex()}).one_or_none()
         if row is None:
             raise EnvelopeError("the signer is not an enrolled site; enrol it first, or compare its key's fingerprint")
         return row.site, bytes.fromhex(row.signing_key)
+
+
+# Built once: building a statement takes longer than running it.
+_OWNER = select(tables.sites.c.site, tables.sites.c.signing_key).where(tables.sites.c.key_id == bindparam("key"))
+_LOCKED = select(tables.sites).where(tables.sites.c.site == bindparam("name")).with_for_update()
 
 
 def enrol(connection: Connection, envelope: bytes) -> Site:
@@ -175,8 +179,7 @@ def find(connection: Connection, site: str) -> Site:
 
 def lock(connection: Connection, site: str) -> Site:
     """As `find`, and nobody else moves it until the transaction ends."""
-    query = select(tables.sites).where(tables.sites.c.site == site).with_for_update()
-    return _site(connection.execute(query).mappings().first(), site)
+    return _site(connection.execute(_LOCKED, {"name": site}).mappings().first(), site)
 
 
 def every(connection: Connection) -> Iterator[Site]:

@@ -1,7 +1,7 @@
 """The centre's tables. Evidence is insert-only; what is counted is written in the same transaction.
 
     evidence    entries, headers, batches, records, refusals, incidents, central
-    views       policies, approvals, charges, settlements (what the entries say), totals (what they add up to)
+    views       policies, approvals, charges, queries, settlements (what the entries say), totals (what they add up to)
     state       centre, sites, campaigns, states
 
 Text, bytes and whole numbers only: the tables are STRICT in SQLite and the same in PostgreSQL.
@@ -82,6 +82,8 @@ campaigns = Table(
     Column("micro_epsilon_per_unit", Number, nullable=False),
     Column("central_sequence", Number, nullable=False),
     Column("open", Integer, nullable=False),
+    # "campaign" or "evaluation": what a record costs there is, of an evaluation, what its one answer costs each unit.
+    Column("kind", Text, nullable=False, server_default="campaign"),
     sqlite_strict=True,
 )
 
@@ -134,6 +136,21 @@ charges = Table(
     Column("bound", Number, nullable=False),
     _of_entry("sequence"),
     CheckConstraint("micro_epsilon >= 1", name="charges_cost"),
+    sqlite_strict=True,
+)
+
+queries = Table(
+    "queries",
+    metadata,
+    Column("site", Text, primary_key=True),
+    Column("sequence", Number, primary_key=True),
+    Column("campaign", Text, nullable=False),
+    Column("approval", Number, nullable=False),
+    Column("micro_epsilon", Number, nullable=False),
+    Column("bound", Number, nullable=False),
+    Column("repeated", Integer, nullable=False),
+    _of_entry("sequence"),
+    CheckConstraint("micro_epsilon >= 1", name="queries_cost"),
     sqlite_strict=True,
 )
 

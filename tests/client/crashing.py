@@ -11,17 +11,19 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from ldp_client.errors import BudgetExceededError
+from ldp_client.ledger.queries import OpenQuery
 from ldp_client.ledger.store import ChargeRequest, OpenCharge, SiteLedger
 from ldp_client.privacy.noise import SystemSource
 from ldp_client.site import open_site
 from ldp_client.spool import Disk, Inbox, Outbox
 from ldp_client.wire.campaign import Campaign
+from ldp_client.wire.evaluation import Asked, Evaluation
 from ldp_client.wire.signing import seal
 from tests.client.world import TODAY, World
 
@@ -102,6 +104,20 @@ class FusedLedger(SiteLedger):
         self._pass("seal", lambda: SiteLedger.seal(self, records, day))
         self.source.charged = False
 
+    def query(self, evaluation: Evaluation, units: Collection[bytes], salt: bytes, today: str) -> OpenQuery:
+        query: OpenQuery = self._pass("query", lambda: SiteLedger.query(self, evaluation, units, salt, today))
+        self.source.charged = True
+        return query
+
+    def open_query(self, campaign: str) -> OpenQuery | None:
+        found = super().open_query(campaign)
+        self.source.charged = found is not None
+        return found
+
+    def answer(self, query: OpenQuery, payload: bytes, day: str) -> None:
+        self._pass("answer", lambda: SiteLedger.answer(self, query, payload, day))
+        self.source.charged = False
+
     def file_batch(self, *fields: Any) -> None:
         self._pass("batch", lambda: SiteLedger.file_batch(self, *fields))
 
@@ -132,8 +148,8 @@ class FusedDisk(Disk):
         self._fuse.passing(f"sync {folder.name}")
 
 
-def work(folder: Path, campaign: Campaign, point: str, number: int, rounds: int = 4) -> None:
-    """An agent, with an honest centre beside it, from an approved campaign to acknowledged batches; or to its end."""
+def work(folder: Path, asked: Asked, point: str, number: int, rounds: int = 4) -> None:
+    """An agent, with an honest centre beside it, from an approval to acknowledged batches; or to its end."""
     fuse = Fuse(point, number)
     site = open_site(folder)
     site.ledger.close()
@@ -142,7 +158,8 @@ def work(folder: Path, campaign: Campaign, point: str, number: int, rounds: int 
     disk = FusedDisk(fuse)
     spool = folder / "spool"
     site = dataclasses.replace(site, ledger=ledger, outbox=Outbox(spool, disk), inbox=Inbox(spool))
-    world = World(folder, site, [campaign])
+    world = World(folder, site, [asked] if isinstance(asked, Campaign) else [])
+    world.evaluations += [asked] if isinstance(asked, Evaluation) else []
 
     def sealer(inner: bytes, key: bytes) -> bytes:
         sealed = seal(inner, key)

@@ -65,7 +65,7 @@ class Site:
         self.policy_id = ""
         self.approvals: dict[int, tuple[str, str]] = {}
         self.open: set[int] = set()
-        self.charged: set[str] = set()
+        self.charged: dict[str, int] = {}
         self.sealed = 0
 
     def add(self, sequence: int, body: bytes, head: str, campaigns: dict[str, dict[str, Any]]) -> None:
@@ -95,14 +95,21 @@ class Site:
             campaign = campaigns[entry["campaign"]]
             require(entry["micro_epsilon"] == campaign["micro_epsilon_per_record"], "loss")
             require(self.approvals.get(entry["approval"]) == (entry["campaign"], self.policy_id), "approval")
-            self.charged.add(entry["campaign"])
-            spent = sum(campaigns[name]["cap"] * campaigns[name]["micro_epsilon_per_record"] for name in self.charged)
-            require(spent <= self.policy["lifetime_micro_epsilon"], "budget")
-            self.open.add(sequence)
+            self.spend(sequence, entry["campaign"], campaign["cap"] * campaign["micro_epsilon_per_record"])
+        elif kind == "query":
+            require(entry["campaign"] not in self.charged, "repeated")
+            require(entry["micro_epsilon"] == campaigns[entry["campaign"]]["micro_epsilon_per_unit"], "loss")
+            require(self.approvals.get(entry["approval"]) == (entry["campaign"], self.policy_id), "approval")
+            self.spend(sequence, entry["campaign"], entry["micro_epsilon"])
         else:
             require(entry["charge"] in self.open, "settled")
             self.open.remove(entry["charge"])
             self.sealed += kind == "seal"
+
+    def spend(self, sequence: int, campaign: str, bound: int) -> None:
+        self.charged[campaign] = bound
+        require(sum(self.charged.values()) <= self.policy["lifetime_micro_epsilon"], "budget")
+        self.open.add(sequence)
 
 
 def read_site_export(path: Path) -> Site:
@@ -130,8 +137,8 @@ def read_site_export(path: Path) -> Site:
             continue
         kind = fields["kind"]
         payload = opened(body, f"ldp-glow/{kind}/v1", [key if kind == "header" else centre])[1]
-        if kind == "campaign":
-            campaigns[digest("ldp-glow/campaign", payload)] = canonical(payload)
+        if kind in ("campaign", "evaluation"):
+            campaigns[digest(f"ldp-glow/{kind}", payload)] = canonical(payload)
         else:
             documents[kind].append(canonical(payload))
     require(site.genesis["signing_key"] == head["signing_key"], "key")

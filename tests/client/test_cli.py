@@ -18,7 +18,7 @@ import pytest
 from ldp_client.cli.main import main
 from ldp_client.flow.encoder import read_card, shipped
 from ldp_client.ledger.store import ChargeRequest
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.site import open_site
 from ldp_client.verify import verify_export
 from ldp_client.wire.campaign import campaign_id
@@ -216,13 +216,32 @@ def test_policy_is_signed_and_shown(ldp: Terminal) -> None:
         {
             "serial": 2,
             "encoders": "e" * 12,
+            "mechanisms": "joint_discrete_laplace, joint_codebook",
             "units": "patient",
             "most_epsilon_per_record": "5",
             "lifetime_epsilon_per_unit": "7.5",
+            "evaluations": "no evaluation is allowed",
         }
     ]
     assert ldp("policy", "show") == 0
     assert "lifetime epsilon per unit" in ldp.out
+
+
+def test_policy_allows_the_mechanisms_that_it_names(ldp: Terminal) -> None:
+    Path("policy.toml").write_text(POLICY.format("e" * 64, "8") + 'mechanisms = ["joint_codebook", "image"]\n')
+    assert ldp("policy", "sign", "policy.toml", "--officer-key", "officer.key") == 0
+    assert "mechanisms: joint_codebook, image" in ldp.out
+    text = POLICY.format("e" * 64, "8").replace("serial = 2", "serial = 3") + 'mechanisms = ["pictures"]\n'
+    Path("policy.toml").write_text(text)
+    ldp.refused(
+        2,
+        "[policy.mechanisms] 0 is wrong: it must be one of",
+        "policy",
+        "sign",
+        "policy.toml",
+        "--officer-key",
+        "officer.key",
+    )
 
 
 @pytest.mark.parametrize(
@@ -281,6 +300,10 @@ def test_campaign_is_listed_shown_and_planned(ldp: Terminal, world: World) -> No
     assert ldp("campaign", "plan", "pneumonia", "--records", "5000") == 0
     assert "with 5,000 records and 2 coordinates the classifier would" in ldp.out
     assert "is not known here" not in ldp.out
+    assert ldp("campaign", "plan", "pneumonia", "--records", "20", "--auc", "0.6", "--prevalence", "0.1,0.9") == 0
+    assert "with 20 records and 2 coordinates the classifier would be at chance" in ldp.out
+    assert ldp("campaign", "plan", "pneumonia", "--auc", "0.9", "--prevalence", "0.2,0.3,0.5") == 2
+    assert ldp("campaign", "plan", "pneumonia", "--auc", "1.5") == 2
     assert world.site.ledger.counts(world.name) == (0, 0)  # free: nothing was drawn
 
 

@@ -35,11 +35,11 @@ def test_site_alone_is_enough(file: Path) -> None:
             r"unknown key \[release\] chunks; expected one of: chunk, late_batch",
         ),
         ("[releases]\nchunk = 5\n", r"unknown key \[releases\]; expected one of: data_set, encoder, release, site"),
-        ("[release]\nchunk = 0\n", r"the key \[release\] chunk is wrong: Input should be greater than or equal to 1"),
-        ("[release]\nchunk = 'many'\n", r"the key \[release\] chunk is wrong: Input should be a valid integer"),
+        ("[release]\nchunk = 0\n", r"the key \[release\] chunk is wrong: it must be at least 1"),
+        ("[release]\nchunk = 'many'\n", r"the key \[release\] chunk is wrong: it must be a whole number"),
         (
             "[release]\nchunk = 20000\n",
-            r"the key \[release\] chunk is wrong: Input should be less than or equal",
+            r"the key \[release\] chunk is wrong: it must be at most 10000",
         ),
         ("[data_set]\nfolder = 7\n", r"the key \[data_set\] folder is wrong"),
         ("[site.more]\nx = 1\n", r"unknown key \[site\] more; expected one of: id, name"),
@@ -58,10 +58,10 @@ def test_fault_names_file_key_and_what_was_expected(file: Path, text: str, messa
     [
         ("", r"the key \[site\] is missing"),
         ('[site]\nid = "north"\n', r"the key \[site\] name is missing"),
-        ('[site]\nid = "North Hospital"\nname = "x"\n', r"the key \[site\] id is wrong: String should match pattern"),
+        ('[site]\nid = "North Hospital"\nname = "x"\n', r"the key \[site\] id is wrong: it must be text of the form"),
         (
             '[site]\nid = "north"\nname = ""\n',
-            r"the key \[site\] name is wrong: String should have at least",
+            r"the key \[site\] name is wrong: it must be text of at least 1 character",
         ),
         ("site = 3\n", r"the key \[site\] is wrong"),
         ("[site\n", "is not a TOML file"),

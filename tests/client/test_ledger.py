@@ -76,7 +76,7 @@ def test_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
 
 def test_ledger_of_another_version_is_refused(world: World) -> None:
     world.site.ledger._connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(ConfigurationError, match="schema version 99, this program reads 1 to 3; install the matching"):
+    with pytest.raises(ConfigurationError, match="schema version 99, this program reads 1 to 4; install the matching"):
         SiteLedger.open(world.folder / "ledger.sqlite3")
 
 

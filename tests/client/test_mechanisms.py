@@ -13,7 +13,8 @@ from ldp_client.export import write_export
 from ldp_client.privacy.clipping import Clipped
 from ldp_client.privacy.codebook import Codebook, NoisedIndices
 from ldp_client.privacy.drawing import draw, prepare
-from ldp_client.privacy.release_spec import MechanismKind, ReleaseSpec, dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import MechanismKind, ReleaseSpec
 from ldp_client.verify import verify_export
 from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.canonical import parse
@@ -158,4 +159,4 @@ def test_the_mechanism_asks_for_as_many_bytes_whatever_the_xray_is() -> None:
         value = Clipped(np.array([steps] * 7), release.codebook.clip)
         Codebook(release.codebook)(value, [bytes(32)] * 7, zeros)
         asked.append(sizes)
-    assert asked[0] == asked[1] == [56, 28]
+    assert asked[0] == asked[1] == [56, 28, 28]  # 7 coins of 64 bits, and a rank of 32 bits for either side of them

@@ -11,6 +11,9 @@ Two arguments, each with twins that must fail:
    the same keys dealt to the same X-rays in another folder order, under which the site says the same bytes. So what
    it says has the same distribution whatever the order of the files was. Without the shuffle, or with a shuffle of
    each chunk alone, the same scripts lead to other bytes, and the labels come out as they lay in the folder.
+
+An evaluation goes further than the first: there not even the number of X-rays is said. A hospital without any says the
+same bytes, once the histogram is drawn around nothing.
 """
 
 from __future__ import annotations
@@ -30,18 +33,23 @@ import pytest
 from numpy.typing import NDArray
 
 import ldp_client.cli.main as cli
+from ldp_client.flow.encoder import Encoder, shipped
 from ldp_client.imaging.png import png_bytes
 from ldp_client.privacy.clipping import Clipped
 from ldp_client.privacy.codebook import Codebook, NoisedIndices
+from ldp_client.privacy.histogram import CappedCounts, Histogram, NoisedHistogram, count
+from ldp_client.privacy.image_spec import image
 from ldp_client.privacy.laplace import DiscreteLaplace, Noised
 from ldp_client.privacy.noise import ByteSource, SystemSource, shuffled
-from ldp_client.privacy.release_spec import joint_codebook
-from ldp_client.privacy.spec import CodebookSpec, DiscreteLaplaceSpec
+from ldp_client.privacy.release_design import joint_codebook
+from ldp_client.privacy.spec import CodebookSpec, DiscreteLaplaceSpec, HistogramSpec
 from ldp_client.release import release
 from ldp_client.site import data_set
 from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.canonical import canonical_bytes
+from ldp_client.wire.evaluation import Evaluation
 from ldp_client.wire.record import unpack
+from tests.client.evaluations import RULE, make_evaluation
 from tests.client.world import (
     LABELS,
     OFFICER,
@@ -97,6 +105,19 @@ def another_hospital(folder: Path) -> None:
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
+def small_hospital(folder: Path) -> None:
+    """Seven X-rays of seven patients, all ill."""
+    images, _ = pictures(7, seed=13)
+    write_xrays(folder, images, [1] * 7, [f"{index}.png" for index in range(7)], [f"S{index}" for index in range(7)])
+
+
+def deserted_hospital(folder: Path) -> None:
+    """Not one X-ray that could be counted."""
+    images, _ = pictures(1, seed=14)
+    write_xrays(folder, images, [0], ["one.png"], ["nobody"])
+    (folder / "one.png").write_bytes(b"damaged")
+
+
 class ConstantMechanism:
     """The real noise around zero, whatever was clipped."""
 
@@ -105,6 +126,17 @@ class ConstantMechanism:
 
     def __call__(self, value: Clipped, source: ByteSource) -> Noised:
         return self._real(Clipped(np.zeros_like(value.steps), value.clip), source)
+
+
+class EmptyHistogram:
+    """The real noise, around no X-ray at all."""
+
+    def __init__(self, spec: HistogramSpec) -> None:
+        self._real = Histogram(spec)
+
+    def __call__(self, value: CappedCounts, source: ByteSource) -> NoisedHistogram:
+        nothing = np.empty(0, dtype=np.int64)
+        return self._real(count(self._real.spec, [], nothing, nothing), source)
 
 
 class ConstantCodebook:
@@ -170,6 +202,9 @@ class Stage:
     monkeypatch: pytest.MonkeyPatch
     caplog: pytest.LogCaptureFixture
     first: Campaign = FIRST
+    encoder: object = field(default_factory=MeanEncoder)
+    policy: dict[str, object] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
 
     def run(self, hospital: Callable[[Path], None]) -> list[object]:
         """The whole exchange of one hospital, from its first key to its last receipt."""
@@ -183,7 +218,11 @@ class Stage:
         (place / "officer.key").chmod(0o600)
         world = World(Path("site"), make_site(Path("site")), [self.first, SECOND, REFUSED])
         (place / "xrays").rename(place / "site" / "xrays")
-        world.set_policy()
+        if self.evaluation is None:
+            world.set_policy(**self.policy)
+        else:
+            world.evaluations.append(self.evaluation)
+            world.set_policy(units=("patient",), evaluations=RULE)
         configure(world, chunk=CHUNK, records_per_batch=7)
         seen = Seen()
         try:
@@ -201,7 +240,7 @@ class Stage:
         seen.command("campaign", "list")
         world.offer()
         self._agent(world, seen, 2)
-        for name in ("pneumonia", "second"):
+        for name in ("pneumonia", "second") if self.evaluation is None else (self.evaluation.name,):
             seen.command("campaign", "show", name)
             seen.command("campaign", "plan", name)
             seen.command("campaign", "approve", name, "--officer-key", "officer.key")
@@ -215,7 +254,7 @@ class Stage:
 
     def _agent(self, world: World, seen: Seen, rounds: int) -> None:
         sealer: Callable[[bytes, bytes], bytes] = lambda inner, key: b"sealed" + inner  # noqa: E731
-        agent = world.agent(source=SystemSource(), sealer=sealer)
+        agent = world.agent(source=SystemSource(), sealer=sealer, encoder=self.encoder)
         agent.run(Rounds(world, seen, rounds))
 
 
@@ -258,10 +297,66 @@ def test_twin_with_the_real_codebook_tells_them_apart(stage: Stage) -> None:
     assert stage.run(one_hospital) != stage.run(another_hospital)
 
 
+def for_pictures(stage: Stage) -> None:
+    """Ask for pictures, by a real flow, in the first campaign."""
+    encoder = Encoder.load(shipped())
+    release = image(CODEWORDS, side=encoder.content, candidates=16)
+    loss = release.loss.micro_epsilon
+    stage.first = make_campaign(
+        unit="patient", cap=1, release=release, micro_epsilon_per_record=loss, encoder=encoder.digest
+    )
+    stage.encoder = encoder
+    stage.policy = {"mechanisms": ("joint_codebook", "image"), "encoders": (encoder.digest,)}
+
+
+def test_with_pictures_two_hospitals_say_the_same_too(stage: Stage) -> None:
+    for_pictures(stage)
+    stage.monkeypatch.setattr("ldp_client.privacy.drawing.Codebook", ConstantCodebook)
+    one, another = stage.run(one_hospital), stage.run(another_hospital)
+    assert one == another
+    assert [kind for kind, _, _ in one[-4]].count("seal") == 16  # type: ignore[attr-defined]
+
+
+def test_twin_with_the_real_codebook_behind_pictures_tells_them_apart(stage: Stage) -> None:
+    for_pictures(stage)
+    assert stage.run(one_hospital) != stage.run(another_hospital)
+
+
 def test_twin_that_finds_full_caps_only_when_it_charges_tells_them_apart(stage: Stage) -> None:
     """Chunks with gaps count the X-rays of patients; so whose cap is full is left out before chunks are cut."""
     stage.monkeypatch.setattr("ldp_client.ledger.store.SiteLedger.room", lambda *_: 1000)
     assert stage.run(one_hospital) != stage.run(another_hospital)
+
+
+@pytest.fixture
+def asked(stage: Stage) -> Stage:
+    """The same with an evaluation in the place of the campaigns."""
+    stage.evaluation = make_evaluation()
+    stage.monkeypatch.setattr("ldp_client.evaluation.Histogram", EmptyHistogram)
+    stage.monkeypatch.setattr("ldp_client.ledger.queries.subjects_commitment", lambda units, salt: of_the_salt(salt))
+    return stage
+
+
+def test_an_evaluation_says_nothing_but_its_histogram_not_even_how_large_the_set_is(asked: Stage) -> None:
+    said = [asked.run(one) for one in (one_hospital, another_hospital, small_hospital, deserted_hospital)]
+    for other in said[1:]:
+        assert other == said[0]
+    kinds = [kind for kind, _, _ in said[0][-4]]  # type: ignore[attr-defined]
+    assert kinds == ["genesis", "policy", "approval", "query", "seal"]
+    assert any("evaluation held-out is answered" in line for line in asked.lines)
+
+
+def test_twin_with_the_real_histogram_tells_them_apart(asked: Stage) -> None:
+    asked.monkeypatch.setattr("ldp_client.evaluation.Histogram", Histogram)
+    assert asked.run(one_hospital) != asked.run(deserted_hospital)
+
+
+def test_twin_with_a_bare_digest_of_the_set_tells_them_apart(asked: Stage) -> None:
+    """Whoever knew the patients' keys could try sets out; so the query commits to its set with a salt."""
+    asked.monkeypatch.setattr(
+        "ldp_client.ledger.queries.subjects_commitment", lambda units, salt: of_the_salt(b"".join(units))
+    )
+    assert asked.run(one_hospital) != asked.run(deserted_hospital)
 
 
 def test_twin_with_a_bare_plan_digest_tells_them_apart(stage: Stage) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from ldp_client.errors import FormatError, PolicyRefusedError
-from ldp_client.preview import preview_lines
+from ldp_client.preview import preview
 from ldp_client.privacy.meaning import what_leaves
-from ldp_client.privacy.release_spec import ReleaseSpec, dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import ReleaseSpec
 from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.chain import Seal, parse_entry
 from ldp_client.wire.record import check_contents, codebook_seed
@@ -19,7 +20,7 @@ from tests.client.world import LABELS, MakeWorld, make_campaign
 KINDS: dict[str, tuple[Any, str]] = {
     "joint_codebook": (
         joint_codebook(epsilon=2, classes=2, bottleneck_dimension=2, constant="1/2"),
-        "one of 1024 public codewords per X-ray, which stands for the X-ray and its label (normal, pneumonia) together",
+        "one of 256 public codewords per X-ray, which stands for the X-ray and its label (normal, pneumonia) together",
     ),
     "one_hot": (
         joint_laplace(epsilon=2, classes=2, bottleneck_dimension=2, radius=1, label_code="one_hot", constant="1/4"),
@@ -83,7 +84,7 @@ def test_a_policy_that_does_not_name_the_mechanism_refuses_it(new_world: MakeWor
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        ("joint_codebook", r"before noise \[.*\], as it would leave codeword \d+ of 1024"),
+        ("joint_codebook", r"before noise \[.*\], as it would leave codeword \d+ of 256"),
         ("one_hot", r"before noise \[.*\], as it would leave \[-?\d+, .*\]"),
         ("latent", r"as it would leave \[-?\d+, -?\d+\] and label [01]"),
     ],
@@ -91,7 +92,7 @@ def test_a_policy_that_does_not_name_the_mechanism_refuses_it(new_world: MakeWor
 def test_a_preview_shows_phantoms_through_the_same_mechanism(new_world: MakeWorld, kind: str, text: str) -> None:
     campaign = of(KINDS[kind][0])
     world = new_world(campaign)
-    lines = preview_lines(world.site, campaign)
+    lines = preview(world.site, campaign).lines
     assert len(lines) == 4
     for line in lines:
         assert re.search(text, line), line

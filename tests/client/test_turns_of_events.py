@@ -13,7 +13,7 @@ from ldp_client.ledger.store import ChargeRequest, SiteLedger
 from ldp_client.officer import approve
 from ldp_client.privacy.laplace import DiscreteLaplace
 from ldp_client.privacy.loss import NOTHING
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.release import release
 from ldp_client.site import data_set
 from ldp_client.submission import make_batches

@@ -183,7 +183,11 @@ def test_second_reader_written_from_the_format_page_agrees(finished: World, tmp_
     second = read_site_export(finished.folder / "export.jsonl")
     (history,) = verified.histories
     assert (second.heads[-1], len(second.heads) - 1) == (verified.head, verified.sequence)
-    assert (second.sealed, second.open, second.charged) == (history.sealed, set(history.open), set(history.charged))
+    assert (second.sealed, second.open, set(second.charged)) == (
+        history.sealed,
+        set(history.open),
+        set(history.charged),
+    )
     file = tmp_path / "changed.jsonl"
     for place in range(0, len(body), 97):
         file.write_bytes(body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :])

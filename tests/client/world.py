@@ -20,7 +20,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from ldp_client.agent import Agent
 from ldp_client.imaging.phantoms import phantoms
 from ldp_client.imaging.png import png_bytes
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.site import Site, create_site, open_site
 from ldp_client.wire.campaign import Approval, Campaign, Policy, campaign_id, policy_id
 from ldp_client.wire.canonical import canonical_bytes, parse
@@ -28,6 +28,7 @@ from ldp_client.wire.document import Document
 from ldp_client.wire.envelope import (
     APPROVAL,
     CAMPAIGN,
+    EVALUATION,
     GRANT,
     HEADER,
     POLICY,
@@ -38,6 +39,7 @@ from ldp_client.wire.envelope import (
     close_envelope,
     open_envelope,
 )
+from ldp_client.wire.evaluation import Asked, Evaluation, asked_id
 from ldp_client.wire.exchange import BatchHeader, CentreCard, Grant, Receipt, SiteState, Witness, header_id
 from ldp_client.wire.signing import SealingKey, SigningKey
 
@@ -89,6 +91,7 @@ class World:
     campaigns: list[Campaign]
     receipts: list[Document] = field(default_factory=list)
     pulled: dict[str, bytes] = field(default_factory=dict)
+    evaluations: list[Evaluation] = field(default_factory=list)
 
     @property
     def campaign(self) -> Campaign:
@@ -101,7 +104,7 @@ class World:
 
     # --- the officer
 
-    def approve(self, wanted: Campaign | None = None, /, **changes: object) -> int:
+    def approve(self, wanted: Asked | None = None, /, **changes: object) -> int:
         """Sign and file an approval; `changes` make it another than it should be."""
         wanted = wanted or self.campaign
         found = self.site.ledger.policy()
@@ -110,7 +113,7 @@ class World:
         fields: dict[str, object] = {
             "site": genesis.site,
             "ledger_id": genesis.ledger_id,
-            "campaign": campaign_id(wanted),
+            "campaign": asked_id(wanted),
             "policy": policy_id(found[1]),
             "plan": PLAN,
             "expires": "2030-12-31",
@@ -125,8 +128,8 @@ class World:
     # --- the centre, and the courier between
 
     def offer(self, *documents: Document) -> None:
-        """Lay the campaigns and these documents into the inbox, and nothing else."""
-        offered = [signed("campaign", campaign) for campaign in self.campaigns]
+        """Lay the campaigns, the evaluations and these documents into the inbox, and nothing else."""
+        offered = [signed("campaign", one) for one in (*self.campaigns, *self.evaluations)]
         self.site.inbox.mirror([*offered, *documents])
 
     def witness(self, nonce: str, sequence: int = 1, **changes: object) -> Document:
@@ -210,18 +213,19 @@ class World:
         agent = agent or self.agent()
         self.offer()
         agent.step()
-        for campaign in self.campaigns:
-            self.approve(campaign)
+        for one in (*self.campaigns, *self.evaluations):
+            self.approve(one)
         agent.step()
         self.round()
         agent.step()
         return agent
 
 
-def signed(kind: str, document: Campaign | Witness | Grant | Receipt, key: SigningKey = CENTRE) -> Document:
+def signed(kind: str, document: Asked | Witness | Grant | Receipt, key: SigningKey = CENTRE) -> Document:
     """A document in the centre's envelope."""
     types = {"campaign": CAMPAIGN, "witness": WITNESS, "grant": GRANT, "receipt": RECEIPT}
-    return Document(kind, close_envelope(types[kind], canonical_bytes(document), key))
+    payload_type = EVALUATION if isinstance(document, Evaluation) else types[kind]
+    return Document(kind, close_envelope(payload_type, canonical_bytes(document), key))
 
 
 def make_campaign(**changes: object) -> Campaign:

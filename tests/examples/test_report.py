@@ -21,7 +21,7 @@ from examples.demo.result import Curve, DemoResult, Example, SiteRow
 from ldp_client.errors import ParameterError
 from ldp_client.imaging.phantoms import phantoms
 from ldp_client.privacy.loss import PrivacyLoss
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.wire.campaign import Unit
 
 SIDE = 28

@@ -414,12 +414,16 @@ class TestShippedAt64OnRealXRays:
 class TestShippedOnRealXRays:
     """What docs/encoder.md says about the shipped encoder."""
 
-    def test_its_coordinates_are_white_on_the_public_images(self, pneumoniamnist: dict[str, NDArray[Any]]) -> None:
+    def test_its_coordinates_are_centred_on_the_public_images_and_the_first_vary_most(
+        self, pneumoniamnist: dict[str, NDArray[Any]]
+    ) -> None:
         images = pneumoniamnist["train_images"]
         coordinates = encoded(Encoder.load(shipped()), images[public_indices(images)])
-        assert coordinates.shape == (2000, 2)
+        assert coordinates.shape == (2000, 16)
+        spread = coordinates.std(0)
         np.testing.assert_allclose(coordinates.mean(0), 0, atol=1e-3)
-        np.testing.assert_allclose(np.cov(coordinates, rowvar=False, bias=True), np.eye(2), atol=1e-3)
+        np.testing.assert_allclose(spread[0], 1, atol=1e-3)
+        assert (np.diff(spread) < 1e-3).all()
 
     def test_its_card_states_its_held_out_bits_per_dim(self, pneumoniamnist: dict[str, NDArray[Any]]) -> None:
         """To 0.005: another draw of the dequantisation noise than in pretraining."""
@@ -435,13 +439,14 @@ class TestShippedOnRealXRays:
     def test_the_hospitals_class_means_tell_pneumonia_on_test_images(
         self, pneumoniamnist: dict[str, NDArray[Any]]
     ) -> None:
-        """Without noise, AUC .896; .86 is what the demo must reach with it."""
+        """Without noise, the first four coordinates: AUC .954."""
         encoder, images = Encoder.load(shipped()), pneumoniamnist["train_images"]
         hospital = np.setdiff1d(np.arange(len(images)), public_indices(images))
-        coordinates, labels = encoded(encoder, images[hospital]), pneumoniamnist["train_labels"][hospital].ravel()
+        coordinates = encoded(encoder, images[hospital])[:, :4]
+        labels = pneumoniamnist["train_labels"][hospital].ravel()
         direction = coordinates[labels == 1].mean(0) - coordinates[labels == 0].mean(0)
-        scores = encoded(encoder, pneumoniamnist["test_images"]) @ direction
-        assert roc_auc_score(pneumoniamnist["test_labels"].ravel(), scores) > 0.88
+        scores = encoded(encoder, pneumoniamnist["test_images"])[:, :4] @ direction
+        assert roc_auc_score(pneumoniamnist["test_labels"].ravel(), scores) > 0.94
 
 
 class TestShipped:
@@ -451,7 +456,7 @@ class TestShipped:
         encoder = Encoder.load(shipped())
         card = encoder.card
         assert (card.name, card.data_family, card.content, card.size) == ("kermany28", "kermany", 28, 32)
-        assert (card.levels, card.steps, card.width, card.dimension) == (3, 8, 64, 2)
+        assert (card.levels, card.steps, card.width, card.dimension) == (3, 8, 64, 16)
         assert card.training_images + card.held_out_images == 2000
         assert sum(file.stat().st_size for file in shipped().iterdir()) <= 3_000_000
         assert EncoderCard.model_validate_json(card.model_dump_json()) == card
@@ -469,7 +474,7 @@ class TestShipped:
         encoder = Encoder.load(shipped())
         pixels = np.random.default_rng(0).integers(0, 256, (20, 28, 28)).astype(np.uint8)
         coordinates = encoder.encode(torch.stack([encoder.prepare(image) for image in pixels]))
-        assert coordinates.shape == (20, 2)
+        assert coordinates.shape == (20, 16)
 
     def test_images_alone_and_in_batches_give_the_same_integers_nearly_always(self) -> None:
         """On a grid of 2^-10; at most one coordinate in a hundred may fall to the other side of a rounding border."""

@@ -17,6 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ldp_client.errors import ConfigurationError, ParameterError
+from ldp_client.flow.bottleneck import SELF_SUPERVISED
 from ldp_client.flow.encoder import CARD_FILE, WEIGHTS_FILE, Encoder, EncoderCard, shipped
 from ldp_client.flow.glow import Shape
 from server.cli.encoder import app
@@ -25,6 +26,8 @@ from server.learning.pictures import CURVE_FILE, SAMPLES_FILE
 from server.learning.pretrain import pretrain, workshop
 from server.learning.public_subset import public_indices
 from server.learning.recipe import Origin, Progress, Recipe
+from server.learning.self_supervised import train_teacher
+from server.learning.teacher import TeacherRecipe
 
 RECIPE = Recipe(
     Shape(size=8, levels=2, steps=1, width=8),
@@ -275,6 +278,39 @@ class TestCommands:
         assert json.loads((tmp_path / "three" / CARD_FILE).read_text())["command"] == (
             "ldp-server encoder train && "
             "ldp-server encoder fit-bottleneck e --data blobs.npz --out three --dimension 3 --key images"
+        )
+
+    def test_a_teachers_features_come_into_an_encoder(self, tmp_path: Path, data: Path) -> None:
+        train(tmp_path / "e", replace(RECIPE, training_steps=1))
+        words = f"fit-features {tmp_path / 'e'} --data {data} --key images --epochs 1 --batch 32 --threads 1"
+        taught = CliRunner().invoke(app, [*words.split(), "--out", str(tmp_path / "teacher")])
+        assert taught.exit_code == 0, taught.exception
+        assert "a teacher of 80 public X-rays of 6 px" in taught.stdout
+        words = f"fit-bottleneck {tmp_path / 'e'} --data {data} --key images --dimension 4 --out {tmp_path / 'four'}"
+        result = CliRunner().invoke(app, [*words.split(), "--features", str(tmp_path / "teacher"), "--format", "json"])
+        assert result.exit_code == 0, result.exception
+        encoder = Encoder.load(tmp_path / "four")
+        assert (encoder.card.bottleneck, encoder.dimension) == (SELF_SUPERVISED, 4)
+        assert encoder.card.command == (
+            "ldp-server encoder train && "
+            "ldp-server encoder fit-features e --data blobs.npz --out teacher --key images --epochs 1 --batch 32 "
+            "--threads 1 && "
+            "ldp-server encoder fit-bottleneck e --data blobs.npz --out four --dimension 4 --key images "
+            "--features teacher"
+        )
+        coordinates = encoder.encode(torch.stack([encoder.prepare(image) for image in np.load(data)["images"]]))
+        assert coordinates.mean(0) == pytest.approx(np.zeros(4), abs=1e-4)
+        assert coordinates.std(0)[0] == pytest.approx(1, abs=1e-3)
+
+    def test_a_teacher_of_another_size_is_refused(self, tmp_path: Path, data: Path) -> None:
+        train(tmp_path / "e", replace(RECIPE, training_steps=1))
+        train_teacher(np.kron(blobs(8), np.ones((1, 2, 2), np.uint8)), TeacherRecipe(1, 8, threads=1), tmp_path / "t")
+        words = f"fit-bottleneck {tmp_path / 'e'} --data {data} --key images --dimension 2 --out {tmp_path / 'two'}"
+        result = CliRunner().invoke(app, [*words.split(), "--features", str(tmp_path / "t")])
+        assert isinstance(result.exception, ConfigurationError)
+        assert str(result.exception) == (
+            "the teacher looks at X-rays of 12 px, encoder 'small' at 6 px; train one for this encoder with "
+            "fit-features"
         )
 
     @pytest.mark.parametrize("name", ["blobs.npz", "absent.npz"])

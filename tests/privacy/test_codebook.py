@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 from itertools import pairwise
@@ -20,12 +21,20 @@ from ldp_client.errors import ParameterError
 from ldp_client.privacy import codebook
 from ldp_client.privacy.clipping import Clipped, clip, to_grid
 from ldp_client.privacy.codebook import Codebook, NoisedIndices, codeword, codewords, decode, nearest
-from ldp_client.privacy.codebook_design import best_subset, decode_constant, mean_length, nearness
+from ldp_client.privacy.codebook_design import (
+    best_codewords,
+    best_subset,
+    decode_constant,
+    mean_length,
+    nearness,
+    smallest_error,
+    squared_error,
+)
 from ldp_client.privacy.labels import unit_features
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.noise import SystemSource
 from ldp_client.privacy.randomized_response import Labels, RandomizedResponse
-from ldp_client.privacy.release_spec import joint_codebook, randomized_response
+from ldp_client.privacy.release_design import joint_codebook, randomized_response
 from ldp_client.privacy.spec import CodebookSpec, DirectionClip, threshold_for
 from tests.privacy.goodness_of_fit import rejects
 from tests.privacy.scripted import Counter, Script, word
@@ -130,6 +139,14 @@ def test_the_zero_vector_points_along_the_first_axis() -> None:
     assert directions((math.nan, -math.inf, 0.0)).steps.tolist() == [[RADIUS, 0, 0]]
 
 
+def test_integers_that_point_nowhere_or_are_truncated_to_nothing_point_along_the_first_axis_too() -> None:
+    """Behind `unit_features`, which leaves no such vector: an error would tell that the X-ray was an odd one."""
+    rule = DirectionClip(radius_steps=4)
+    assert clip(np.zeros((1, 3), dtype=np.int64), rule).steps.tolist() == [[4, 0, 0]]
+    even = clip(np.full((1, 64), 7, dtype=np.int64), rule).steps[0]  # 4 / 8 of a step in each coordinate
+    assert even.tolist() == [4] + [0] * 63
+
+
 # --- the draw
 
 
@@ -137,15 +154,25 @@ def test_the_draw_is_the_described_one_byte_for_byte() -> None:
     spec, value, public = book(3, count=8, subset=3, threshold=2**63), directions((1.0, 2.0, 2.0)), seeds(1)
     near = nearest(spec, value.steps, public)[0]
     inside, outside = np.flatnonzero(near).tolist(), np.flatnonzero(~near).tolist()
-    for rank in range(3):
-        drawn = Codebook(spec)(value, public, Script((2**63 - 1).to_bytes(8, "little"), word(rank)))
-        assert drawn.indices.tolist() == [inside[rank]]
-    for rank in range(5):
-        drawn = Codebook(spec)(value, public, Script((2**63).to_bytes(8, "little"), word(rank)))
-        assert drawn.indices.tolist() == [outside[rank]]
+    heads, tails = ((2**63 - 1).to_bytes(8, "little"), (2**63).to_bytes(8, "little"))
+    for near_rank, far_rank in itertools.product(range(3), range(5)):
+        for coin, chosen in ((heads, inside[near_rank]), (tails, outside[far_rank])):
+            drawn = Codebook(spec)(value, public, Script(coin, word(near_rank), word(far_rank)))
+            assert drawn.indices.tolist() == [chosen]
     # The last multiple of 3 below 2^32 is 2^32 - 1: the word beyond it is refused, and another one asked for.
-    again = Codebook(spec)(value, public, Script(bytes(8), word(2**32 - 1), word(4)))
+    again = Codebook(spec)(value, public, Script(bytes(8), word(2**32 - 1), word(4), word(0)))
     assert again.indices.tolist() == [inside[1]]
+
+
+def test_how_much_randomness_is_read_says_nothing_of_the_coin_or_the_direction() -> None:
+    """With 3 of 8, a rank is drawn again for words that only the first side refuses: on tails as well as on heads."""
+    spec, public = book(3, count=8, subset=3, threshold=2**63), seeds(1)
+    refused = word(2**32 - 1), word(1), word(2)
+    for direction in ((1.0, 2.0, 2.0), (math.nan, 0.0, -1.0)):
+        for coin in (bytes(8), b"\xff" * 8):
+            source = Script(coin, *refused)
+            Codebook(spec)(directions(direction), public, source)
+            assert (source.asked, source.left) == ([8, 4, 4, 4], b"")
 
 
 def test_indices_fit_their_probabilities() -> None:
@@ -293,19 +320,40 @@ def test_the_oracle_of_privunit_agrees_with_its_integral() -> None:
 
 @pytest.mark.parametrize("dimension", [8, 16, 64])
 @pytest.mark.parametrize("epsilon", [1, 2, 4, 8])
-def test_its_error_is_within_5_percent_of_privunit(dimension: int, epsilon: int) -> None:
-    spec = joint_codebook(epsilon=epsilon, classes=2, bottleneck_dimension=dimension).codebook
-    assert spec.dimension * codebook.noise_variance(spec) <= 1.05 * privunit_error(dimension, epsilon)
+def test_its_error_is_within_1_percent_of_privunit_and_that_of_1024_codewords_within_5(
+    dimension: int, epsilon: int
+) -> None:
+    smallest = privunit_error(dimension, epsilon)
+    assert smallest_error(dimension, epsilon) == pytest.approx(smallest, rel=1e-5)
+    for count, excess in (("auto", 1.01), (1024, 1.05)):
+        spec = joint_codebook(epsilon=epsilon, classes=2, bottleneck_dimension=dimension, codewords=count).codebook
+        assert smallest < spec.dimension * codebook.noise_variance(spec) <= (excess + 1e-5) * smallest
+        assert count in ("auto", spec.codewords)
+
+
+@pytest.mark.parametrize(("dimension", "epsilon"), [(2, 2.0), (8, 1.0), (8, 8.0), (64, 4.0), (512, 6.0)])
+def test_half_as_many_codewords_would_not_do(dimension: int, epsilon: float) -> None:
+    best, enough = best_codewords(dimension, epsilon), 1.01 * smallest_error(dimension, epsilon)
+    assert squared_error(dimension, best, epsilon) <= enough < squared_error(dimension, best // 2, epsilon)
+    assert best & (best - 1) == 0
+
+
+@pytest.mark.parametrize(("dimension", "most"), [(64, 65_536), (4096, 4096), (2500, 4096)])
+def test_no_record_is_asked_for_more_work_than_a_spec_allows(dimension: int, most: int) -> None:
+    assert best_codewords(dimension, 40.0) == most
+    assert joint_codebook(epsilon=40, classes=2, bottleneck_dimension=dimension).codebook.codewords == most
 
 
 @pytest.mark.parametrize(("dimension", "epsilon"), [(2, 0.5), (2, 4.0), (8, 1.0), (64, 8.0)])
 def test_the_subset_is_the_best_of_all(dimension: int, epsilon: float) -> None:
     def left(subset: int) -> float:
         odds = subset * math.exp(epsilon)
-        return mean_length(dimension, 64, subset, odds / (odds + 64 - subset))
+        keep = odds / (odds + 64 - subset)
+        return nearness(dimension, 64, subset) * (keep - (1 - keep) * subset / (64 - subset))
 
     everyone = [left(subset) for subset in range(1, 33)]
     peak = best_subset(dimension, 64, epsilon)
+    assert mean_length(dimension, 64, peak, epsilon) == pytest.approx(left(peak), rel=1e-9)
     assert left(peak) == pytest.approx(max(everyone), rel=1e-9)
     rises = [b > a for a, b in pairwise(everyone)]
     assert rises == sorted(rises, reverse=True)  # one peak, which halving finds

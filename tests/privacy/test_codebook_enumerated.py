@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from fractions import Fraction
 
@@ -16,7 +17,7 @@ from ldp_client.privacy.clipping import Clipped, clip
 from ldp_client.privacy.codebook import Codebook, decode
 from ldp_client.privacy.codebook_design import nearness
 from ldp_client.privacy.loss import PrivacyLoss
-from ldp_client.privacy.release_spec import joint_codebook
+from ldp_client.privacy.release_design import joint_codebook
 from ldp_client.privacy.spec import MAX_DIRECTION_STEPS, CodebookSpec, DirectionClip, threshold_for
 
 RULE = DirectionClip(radius_steps=MAX_DIRECTION_STEPS)
@@ -36,14 +37,14 @@ def directions(count: int, dimension: int) -> NDArray[np.int64]:
 
 
 def enumerated(spec: CodebookSpec, direction: NDArray[np.int64], of: bytes) -> list[Fraction]:
-    """The chance of each index, by driving the mechanism through every coin and every rank."""
-    keep = Fraction(spec.threshold, 2**64)
+    """The chance of each index, by driving the mechanism through every coin and every two ranks."""
+    keep, inside, outside = Fraction(spec.threshold, 2**64), spec.subset, spec.codewords - spec.subset
     chances = [Fraction(0)] * spec.codewords
-    for heads, side, chance in ((True, spec.subset, keep), (False, spec.codewords - spec.subset, 1 - keep)):
-        coin = (spec.threshold - 1 if heads else spec.threshold).to_bytes(8, "little")
-        for rank in range(side):
-            drawn = Codebook(spec)(Clipped(direction[None], RULE), [of], Script(coin, word(rank)))
-            chances[int(drawn.indices[0])] += chance / side
+    for word_drawn, chance in ((spec.threshold - 1, keep), (spec.threshold, 1 - keep)):
+        coin = word_drawn.to_bytes(8, "little")
+        for near, far in itertools.product(range(inside), range(outside)):
+            drawn = Codebook(spec)(Clipped(direction[None], RULE), [of], Script(coin, word(near), word(far)))
+            chances[int(drawn.indices[0])] += chance / inside / outside
     return chances
 
 
@@ -72,9 +73,21 @@ def test_a_huge_epsilon_neither_fills_the_memory_nor_gives_certainty(epsilon: Fr
     assert threshold_for(epsilon, 2, 1) == 2**64 - 1
 
 
-def test_so_little_that_no_answer_is_likelier_is_refused() -> None:
-    with pytest.raises(ParameterError, match="no likelier than the others: nothing could be learnt from it"):
-        joint_codebook(epsilon=Fraction(1, 10**30), classes=2, bottleneck_dimension=8)
+@pytest.mark.parametrize(
+    "epsilon",
+    [Fraction(1, 10**30), Fraction(1, 10**5000), 10**5000, 10**7],
+    ids=["1e-30", "1e-5000", "1e5000", "1e7"],
+)
+def test_an_epsilon_that_no_ledger_counts_is_refused_and_neither_overflows_nor_divides_by_nothing(
+    epsilon: Fraction | int,
+) -> None:
+    with pytest.raises(ParameterError, match="epsilon must be at least a millionth, in which the ledger counts, and"):
+        joint_codebook(epsilon=epsilon, classes=2, bottleneck_dimension=8)
+
+
+def test_the_smallest_epsilon_that_is_counted_has_a_codebook() -> None:
+    spec = joint_codebook(epsilon="0.000001", classes=2, bottleneck_dimension=8).codebook
+    assert (spec.codewords, spec.loss) == (256, PrivacyLoss(1))
 
 
 def test_the_least_advantage_is_still_decoded_by_a_finite_number() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ldp_client.errors import BudgetExceededError
 from ldp_client.privacy.accountant import PrivacyFilter, bound_per_unit, odometer
 from ldp_client.privacy.loss import NOTHING, PrivacyLoss
-from ldp_client.privacy.release_spec import joint_codebook, joint_laplace, randomized_response
+from ldp_client.privacy.release_design import joint_codebook, joint_laplace, randomized_response
 from ldp_client.privacy.spec import HistogramSpec, RandomizedResponseSpec
 from server.datasets import load_cxr64
 

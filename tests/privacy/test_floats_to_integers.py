@@ -21,7 +21,8 @@ from ldp_client.privacy.drawing import ClippedPair, Input, draw, prepare
 from ldp_client.privacy.labels import label_codes, unit_features
 from ldp_client.privacy.noise import SystemSource
 from ldp_client.privacy.randomized_response import Labels
-from ldp_client.privacy.release_spec import ReleaseSpec, dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import ReleaseSpec
 from ldp_client.privacy.spec import L1Clip
 
 K = 3

@@ -15,7 +15,8 @@ from ldp_client.privacy.clipping import clip, to_grid
 from ldp_client.privacy.labels import joint_vector
 from ldp_client.privacy.laplace import DiscreteLaplace
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.release_spec import JointLaplaceSpec, joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
+from ldp_client.privacy.release_spec import JointLaplaceSpec
 
 # What an encoder may return for one coordinate, its faults included.
 VALUES = [0.0, 0.3, -0.3, 0.5, 1.0, -1.0, 40.0, -1e30, math.nan, math.inf]

@@ -102,8 +102,8 @@ def test_only_a_mechanism_makes_noised_vectors() -> None:
     text = "noised vectors come from a mechanism; nothing else can be packed into a record"
     for attempt in (
         lambda: Noised(bare, SPEC),
-        lambda: Noised(bare, SPEC, object()),
-        lambda: Noised(bare, SPEC, honest._proof),
+        lambda: Noised(bare, SPEC, proof=object()),
+        lambda: Noised(bare, SPEC, proof=honest.proof),
         lambda: dataclasses.replace(honest, steps=bare),
         lambda: dataclasses.replace(honest, spec=SPEC),
     ):
@@ -115,6 +115,9 @@ def test_noised_vectors_cannot_be_changed() -> None:
     noised = DiscreteLaplace(SPEC)(rows([1, 2]), SystemSource())
     with pytest.raises(ValueError, match="read-only"):
         noised.steps[0, 0] = 0
+    for array in (noised.steps, noised.steps[:1], rows([1, 2]).steps):
+        with pytest.raises(ValueError, match="cannot set WRITEABLE flag to True"):
+            array.flags.writeable = True
     with pytest.raises(dataclasses.FrozenInstanceError):
         noised.steps = np.zeros((1, 2), dtype=np.int64)  # type: ignore[misc]
     assert np.array_equal(copy.copy(noised).steps, noised.steps)

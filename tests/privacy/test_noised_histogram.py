@@ -87,12 +87,14 @@ def test_lists_of_different_lengths_are_refused() -> None:
     ("change", "text"),
     [
         ({"epsilon": 0}, "epsilon must be positive; found 0"),
-        ({"epsilon": 0.5}, "epsilon must be exact: write it as a string or a fraction, not a float"),
-        ({"epsilon": "much"}, "no such histogram: must be a number"),
-        ({"cap": 0}, "no such histogram"),
-        ({"cap": 1001}, "no such histogram"),
-        ({"bins": 1}, "no such histogram"),
-        ({"classes": 1}, "no such histogram"),
+        ({"epsilon": 0.5}, "epsilon must be exact: write it in quotes or as a fraction, not as a float; found 0.5"),
+        ({"epsilon": "much"}, "epsilon must be a number such as 2, 0.5 or 1/3; found 'much'$"),
+        ({"cap": 0}, "cap must be a whole number of X-rays from 1 on; found 0$"),
+        ({"cap": 1.5}, "cap must be a whole number of X-rays from 1 on; found 1.5$"),
+        ({"cap": 1001}, "no such histogram: cap: it must be at most 1000; found 1001$"),
+        ({"bins": 1}, "no such histogram: bins: it must be at least 2; found 1$"),
+        ({"classes": 1}, "no such histogram: classes: it must be at least 2; found 1$"),
+        ({"classes": "2"}, "no such histogram: classes: it must be a whole number; found '2'$"),
     ],
 )
 def test_an_impossible_histogram_is_refused(change: dict[str, object], text: str) -> None:

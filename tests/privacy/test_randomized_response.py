@@ -14,7 +14,7 @@ from ldp_client.errors import ParameterError
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.noise import SystemSource
 from ldp_client.privacy.randomized_response import Labels, NoisedLabels, RandomizedResponse, decode
-from ldp_client.privacy.release_spec import randomized_response
+from ldp_client.privacy.release_design import randomized_response
 from ldp_client.privacy.spec import RandomizedResponseSpec
 
 

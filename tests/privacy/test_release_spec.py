@@ -15,14 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from ldp_client.errors import ParameterError
 from ldp_client.privacy.loss import MICRO, PrivacyLoss
-from ldp_client.privacy.release_spec import (
-    ReleaseSpec,
-    dp_glow,
-    joint_codebook,
-    joint_laplace,
-    latent,
-    randomized_response,
-)
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent, randomized_response
+from ldp_client.privacy.release_spec import ReleaseSpec
 from ldp_client.privacy.spec import BoxClip, DiscreteLaplaceSpec, L1Clip
 
 ANY: TypeAdapter[ReleaseSpec] = TypeAdapter(ReleaseSpec)
@@ -133,9 +127,12 @@ BUILDERS: dict[str, tuple[Callable[..., Any], dict[str, object]]] = {
     [
         (0, "epsilon must be positive; found 0. Without noise there is no release"),
         ("-1/2", "epsilon must be positive; found -1/2"),
-        (2.0, "must be exact: write them as strings or fractions, not floats"),
-        (float("nan"), "must be exact: write them as strings or fractions, not floats"),
-        ("much", "must be exact numbers: each must be a number such as"),
+        (2.0, "epsilon must be exact: write it in quotes or as a fraction, not as a float; found 2.0"),
+        (float("nan"), "epsilon must be exact: write it in quotes or as a fraction, not as a float; found nan"),
+        ("much", "epsilon must be a number such as 2, 0.5 or 1/3; found 'much'"),
+        (True, "epsilon must be an exact fraction, not a bool; found True"),
+        (None, "epsilon must be an exact fraction, not a NoneType; found None"),
+        ("10000000", "in which the ledger counts, and at most 1000000; found 10000000"),
     ],
 )
 def test_an_epsilon_that_is_none_is_refused(name: str, epsilon: object, text: str) -> None:

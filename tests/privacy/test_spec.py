@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 
 import pytest
@@ -12,7 +13,8 @@ from pydantic import ValidationError
 
 from ldp_client.errors import ParameterError
 from ldp_client.privacy.loss import PrivacyLoss
-from ldp_client.privacy.release_spec import JointLaplaceSpec, joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
+from ldp_client.privacy.release_spec import JointLaplaceSpec
 from ldp_client.privacy.spec import MAX_SCALE, MAX_STEPS, DiscreteLaplaceSpec, L1Clip
 
 
@@ -154,14 +156,14 @@ def test_joint_laplace_costs_what_was_asked_and_rounds_the_radius_down(
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.5, "epsilon, radius and grid must be exact: write them as strings or fractions, not floats"),
-        ("half", "epsilon, radius and grid must be exact numbers: each must be a number such as"),
-        ("1e400000000", "epsilon, radius and grid must be exact numbers"),
+        (0.5, "{name} must be exact: write it in quotes or as a fraction, not as a float; found 0.5"),
+        ("half", "{name} must be a number such as 2, 0.5 or 1/3; found 'half'"),
+        ("1e400000000", "{name} must be a number such as 2, 0.5 or 1/3; found '1e400000000'"),
     ],
 )
 def test_joint_laplace_takes_exact_numbers_only(name: str, value: object, text: str) -> None:
     arguments: dict[str, object] = {"epsilon": 2, "radius": 1, "grid": "1/1024", name: value}
-    with pytest.raises(ParameterError, match=text):
+    with pytest.raises(ParameterError, match=re.escape(text.format(name=name))):
         joint_laplace(classes=2, bottleneck_dimension=2, **arguments)  # type: ignore[arg-type]
 
 
@@ -178,5 +180,7 @@ def test_joint_laplace_refuses_a_radius_below_one_step(radius: int | str, grid: 
 
 
 def test_joint_laplace_says_which_number_is_impossible() -> None:
-    with pytest.raises(ParameterError, match=r"no such joint release: (.|\n)*radius_steps"):
+    with pytest.raises(
+        ParameterError, match=r"the radius holds 1125899906842624 grid steps of at most 2147483647; take a coarser grid"
+    ):
         joint_laplace(epsilon=1, classes=2, bottleneck_dimension=2, radius=2**40)

@@ -11,8 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ldp_client.privacy.drawing import draw, prepare
+from ldp_client.privacy.histogram import Histogram, count, histogram
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
+from ldp_client.wire.answer import pack_answer
 from ldp_client.wire.campaign import Approval, Campaign, Policy, campaign_id, policy_id
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.chain import (
@@ -22,12 +24,14 @@ from ldp_client.wire.chain import (
     Genesis,
     LedgerEntry,
     PolicyEntry,
+    Query,
     Seal,
     entry_body,
     link,
 )
 from ldp_client.wire.document import Document
 from ldp_client.wire.envelope import APPROVAL, BATCH, ENROLMENT, HEADER, POLICY, STATE, close_envelope
+from ldp_client.wire.evaluation import Asked, Evaluation, asked_id
 from ldp_client.wire.exchange import (
     Batch,
     BatchHeader,
@@ -63,8 +67,30 @@ def a_campaign(name: str = "pneumonia", **changes: Any) -> Campaign:
     return Campaign(**{**given, **changes})
 
 
-def noised(campaign: Campaign, site: str = "st-anne", charge: int = 4) -> bytes:
-    """The record of one drawn X-ray."""
+def an_evaluation(name: str = "held-out", **changes: Any) -> Evaluation:
+    """Epsilon 1 of each patient of the set, once; two X-rays of each at most; four bins."""
+    spec = changes.pop("histogram", histogram(epsilon=1, classes=2, bins=4, cap=2))
+    given = {
+        "name": name,
+        "purpose": "how well it does",
+        "encoder": ENCODER,
+        "classifier": b"a card",
+        "label_names": ("normal", "pneumonia"),
+        "histogram": spec,
+        "edges": ("-1", "0", "1"),
+        "unit": "patient",
+        "cap": 2,
+        "micro_epsilon_per_unit": spec.loss.micro_epsilon,
+        "ends": "2030-12-31",
+    }
+    return Evaluation(**{**given, **changes})
+
+
+def noised(campaign: Asked, site: str = "st-anne", charge: int = 4) -> bytes:
+    """The record of one drawn X-ray, or the answer to an evaluation of three of them."""
+    if isinstance(campaign, Evaluation):
+        counts = count(campaign.histogram, ["a", "a", "b"], np.array([0, 0, 1]), np.array([1, 2, 3]))
+        return pack_answer(Histogram(campaign.histogram)(counts, SystemSource()))
     spec = campaign.release
     outputs = np.random.default_rng(3).normal(size=(1, spec.input_dimension))
     seed = codebook_seed(campaign_id(campaign), site, charge)
@@ -145,11 +171,11 @@ class Hospital:
         self.append(PolicyEntry(envelope=envelope))
         return policy
 
-    def approve(self, campaign: Campaign, policy: Policy, /, signer: SigningKey | None = None, **changes: Any) -> int:
+    def approve(self, campaign: Asked, policy: Policy, /, signer: SigningKey | None = None, **changes: Any) -> int:
         given = {
             "site": self.site,
             "ledger_id": self.ledger_id,
-            "campaign": campaign_id(campaign),
+            "campaign": asked_id(campaign),
             "policy": policy_id(policy),
             "plan": "1" * 64,
             "expires": "2030-06-30",
@@ -158,19 +184,30 @@ class Hospital:
         envelope = close_envelope(APPROVAL, canonical_bytes(approval), signer or self.officer)
         return self.append(ApprovalEntry(envelope=envelope))
 
-    def charge(self, campaign: Campaign, approval: int, micro_epsilon: int | None = None) -> int:
+    def charge(self, campaign: Asked, approval: int, micro_epsilon: int | None = None) -> int:
+        cost = campaign.micro_epsilon_per_record if isinstance(campaign, Campaign) else 1_000_000
         return self.append(
             Charge(
                 subject=os.urandom(32).hex(),
-                campaign=campaign_id(campaign),
+                campaign=asked_id(campaign),
                 approval=approval,
-                micro_epsilon=micro_epsilon or campaign.micro_epsilon_per_record,
+                micro_epsilon=micro_epsilon or cost,
             )
         )
 
-    def seal(self, campaign: Campaign, charge: int, payload: bytes | None = None) -> int:
+    def query(self, evaluation: Asked, approval: int, micro_epsilon: int = 1_000_000) -> int:
+        return self.append(
+            Query(
+                subjects=os.urandom(32).hex(),
+                campaign=asked_id(evaluation),
+                approval=approval,
+                micro_epsilon=micro_epsilon,
+            )
+        )
+
+    def seal(self, campaign: Asked, charge: int, payload: bytes | None = None) -> int:
         record = noised(campaign, self.site, charge) if payload is None else payload
-        sequence = self.append(Seal(charge=charge, record=record_digest(campaign_id(campaign), charge, record)))
+        sequence = self.append(Seal(charge=charge, record=record_digest(asked_id(campaign), charge, record)))
         self.payloads.append(Payload(seal=sequence, record=record))
         return sequence
 
@@ -212,8 +249,8 @@ class Hospital:
         self.sent, self.payloads = self.sequence, []
         return Sent(header, close_envelope(HEADER, canonical_bytes(header), self.signer), sealed)
 
-    def state(self, answered: dict[Campaign, CampaignCode] | None = None, /, **changes: Any) -> Document:
-        answers = tuple(CampaignAnswer(campaign=campaign_id(c), code=code) for c, code in (answered or {}).items())
+    def state(self, answered: dict[Asked, CampaignCode] | None = None, /, **changes: Any) -> Document:
+        answers = tuple(CampaignAnswer(campaign=asked_id(c), code=code) for c, code in (answered or {}).items())
         given = {
             "site": self.site,
             "ledger_id": self.ledger_id,

@@ -11,6 +11,7 @@ from hospital import Hospital, a_campaign
 from world import World
 
 from ldp_client.errors import VerificationError
+from ldp_client.verify import main as verifier
 from ldp_client.verify import verify_export
 from server.centre import publish
 from server.store.export import write_export
@@ -64,6 +65,31 @@ def test_what_intake_refuses_is_what_the_verifier_says_should_be_refused(
     assert sorted(history.faulty_seals) == sorted(refusal.seal for refusal in receipt.refused)
     assert len(history.faulty_seals) == 6
     assert str(history.bound) == str(world.budget().spent)
+
+
+def test_one_flipped_bit_anywhere_is_found_and_placed(
+    world: World, ready: Ready, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every forty-first byte of each line, beginning at another one, and its end. One bit, another at each place."""
+    anne, approval = ready
+    anne.release(world.campaign, approval, 2)
+    world.deliver(anne)
+    bert = world.join("bert")
+    bert.release(world.campaign, bert.approve(world.campaign, bert.adopt()), 1)
+    world.deliver(bert)
+    body = exported(world, tmp_path / "centre.jsonl").read_bytes()
+    place, changed = 0, tmp_path / "changed.jsonl"
+    for number, line in enumerate(body.splitlines(keepends=True), 1):
+        for at in range(len(line)):
+            if (at + 5 * number) % 41 == 0 or at == len(line) - 1:
+                flipped = line[at] ^ 1 << (at % 8)
+                changed.write_bytes(body[: place + at] + bytes([flipped]) + body[place + at + 1 :])
+                assert verifier([str(changed)]) == 6
+                text = capsys.readouterr().err
+                # What the first line says is compared with the lines and entries below it.
+                placed = ["line "] if number == 1 else [f"line {number}", f"line {number + 1}"]
+                assert "entry " in text or any(one in text for one in placed), f"line {number}, byte {at}: {text}"
+        place += len(line)
 
 
 def test_an_export_with_one_changed_entry_does_not_verify(world: World, ready: Ready, tmp_path: Path) -> None:

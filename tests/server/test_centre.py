@@ -10,7 +10,7 @@ from hospital import Hospital, a_campaign
 from world import World
 
 from ldp_client.errors import ConfigurationError, EnvelopeError, FormatError, SignerError
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.document import Document

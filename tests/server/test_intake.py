@@ -24,7 +24,7 @@ from ldp_client.errors import (
     SealError,
     SignerError,
 )
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.chain import Abandon, ApprovalEntry, PolicyEntry, Seal, entry_body, parse_entry

@@ -81,7 +81,9 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 
 def test_a_value_of_the_wrong_kind_is_refused_without_quoting_it(tmp_path: Path) -> None:
     path = written(tmp_path, '[centre]\nname = "c"\n[exchange]\nport = "hunter2"\n')
-    with pytest.raises(ConfigurationError, match=r"the key \[exchange\] port is wrong: Input should be") as refusal:
+    with pytest.raises(
+        ConfigurationError, match=r"the key \[exchange\] port is wrong: it must be a whole number"
+    ) as refusal:
         read_config(path, {})
     assert "hunter2" not in str(refusal.value)
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from hospital import Hospital, a_campaign
+from hospital import Hospital, a_campaign, an_evaluation
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from world import World
@@ -34,6 +34,9 @@ def full(world: World, ready: Ready) -> World:
     anne, approval = ready
     anne.release(world.campaign, approval, 1)
     anne.seal(world.campaign, 999)
+    evaluation = an_evaluation()
+    publish(world.centre, evaluation)
+    anne.query(evaluation, approval)
     world.deliver(anne)
     world.centre.answer("anne", [anne.state(), anne.state(ledger_id="c" * 64)])
     return world
@@ -45,7 +48,7 @@ def test_every_table_is_used(full: World) -> None:
             assert connection.execute(select(func.count()).select_from(table)).scalar_one() >= 1, table.name
 
 
-@pytest.mark.parametrize("name", INSERT_ONLY)
+@pytest.mark.parametrize("name", [*INSERT_ONLY, "queries"])
 def test_evidence_cannot_be_changed_or_deleted(full: World, name: str) -> None:
     table = tables.metadata.tables[name]
     column = next(iter(table.columns))
@@ -155,13 +158,15 @@ def test_a_database_holds_one_centre(full: World, database_url: str | None, tmp_
 
 def test_sums_of_an_older_database_are_those_that_are_kept_now(full: World, tmp_path: Path) -> None:
     kept = full.budget()
-    assert (str(kept.per_record), str(kept.spent), str(kept.agreed)) == ("2", "4", "10")
+    assert (str(kept.per_record), str(kept.spent), str(kept.agreed)) == ("2", "5", "10")
     url = full.centre.config.database.url
     with full.centre.database.transaction() as connection:
         for column in ("per_record", "spent", "agreed", "unit"):
             connection.execute(text(f"ALTER TABLE sites DROP COLUMN {column}"))
         if connection.dialect.name == "postgresql":
             connection.execute(text("DROP FUNCTION ldp_insert_only CASCADE"))
+        connection.execute(text("DROP TABLE queries"))
+        connection.execute(text("ALTER TABLE campaigns DROP COLUMN kind"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     full.centre.close()
     open_database(url).close()
@@ -225,13 +230,14 @@ def test_the_central_ledger_is_one_chain(full: World) -> None:
         assert (line.sequence, line.head) == (number, head)
         kinds.append(parse(CentralEntry, line.body).kind)
     assert (centre.sequence, centre.head) == (len(lines), head)
-    assert kinds == ["campaign", "enrolment", "batch", "campaign"]
+    assert kinds == ["campaign", "enrolment", "campaign", "batch", "campaign"]
 
 
 def test_totals_add_up_to_what_is_stored(full: World) -> None:
     with full.centre.database.snapshot() as connection:
-        (total,) = connection.execute(select(tables.totals)).all()
-    assert (total.charges, total.records, total.agreed_bound, total.beyond) == (1, 1, 4_000_000, 0)
+        campaign, evaluation = connection.execute(select(tables.totals).order_by(tables.totals.c.agreed_bound.desc()))
+    assert (campaign.charges, campaign.records, campaign.agreed_bound, campaign.beyond) == (1, 1, 4_000_000, 0)
+    assert (evaluation.charges, evaluation.records, evaluation.agreed_bound, evaluation.beyond) == (1, 0, 1_000_000, 0)
     assert (full.budget().records, full.budget().refused) == (1, 1)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from hospital import Hospital, Sent
 
-from ldp_client.wire.campaign import Campaign, campaign_id
+from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.canonical import parse
 from ldp_client.wire.document import Document
 from ldp_client.wire.envelope import RECEIPT, OneKey, open_envelope
+from ldp_client.wire.evaluation import Asked, asked_id
 from ldp_client.wire.exchange import Receipt
 from server import centre as centres
 from server import intake
@@ -55,9 +56,9 @@ class World:
         self.announce(hospital, sent)
         return self.accept(hospital, sent)
 
-    def records(self, campaign: Campaign | None = None) -> list[Record]:
+    def records(self, campaign: Asked | None = None) -> list[Record]:
         with self.centre.database.snapshot() as connection:
-            return list(queries.records_of(connection, campaign_id(campaign or self.campaign)))
+            return list(queries.records_of(connection, asked_id(campaign or self.campaign)))
 
     def incidents(self) -> list[Incident]:
         with self.centre.database.snapshot() as connection:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.labels import label_codes
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.release_spec import ReleaseSpec, dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import ReleaseSpec
 from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.record import pack
 from server.learning.train import TrainingSet, class_moments, train

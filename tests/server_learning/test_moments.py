@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.release_spec import joint_codebook, joint_laplace
+from ldp_client.privacy.release_design import joint_codebook, joint_laplace
 from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.record import pack
 from server.learning.train import TrainingSet, train

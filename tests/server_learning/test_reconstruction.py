@@ -14,7 +14,8 @@ from ldp_client.privacy.clipping import clip, to_grid
 from ldp_client.privacy.labels import joint_vector, simplex
 from ldp_client.privacy.laplace import DiscreteLaplace
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.release_spec import JointLaplaceSpec, joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
+from ldp_client.privacy.release_spec import JointLaplaceSpec
 from server.learning import reconstruction
 from server.learning.reconstruction import reconstruct
 

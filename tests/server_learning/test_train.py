@@ -15,7 +15,7 @@ from ldp_client.privacy.clipping import clip, to_grid
 from ldp_client.privacy.labels import joint_vector, simplex
 from ldp_client.privacy.laplace import DiscreteLaplace, decode
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.record import pack
@@ -124,11 +124,18 @@ def test_inverted_labels_turn_every_score_around() -> None:
     assert np.abs(straight.scores(outputs)).min() > 0
 
 
-@pytest.mark.parametrize("shape", [(4, 2), (4, 4), (3,), (1, 4, 3)])
-def test_outputs_of_another_encoder_have_no_scores(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(4, 2), (4, 0), (3,), (1, 4, 3)])
+def test_outputs_of_fewer_numbers_have_no_scores(shape: tuple[int, ...]) -> None:
     classifier = train(TrainingSet(campaign(), np.ones((1, 3)))).classifier
     with pytest.raises(ParameterError, match=r"the classifier takes encoder outputs of 3 numbers; found shape \("):
         classifier.scores(np.zeros(shape))
+
+
+def test_of_an_encoder_that_gives_more_numbers_the_first_ones_count() -> None:
+    generator = np.random.default_rng(7)
+    outputs, labels = generator.normal(size=(40, 5)), generator.integers(0, 2, 40)
+    classifier = train(clipped(campaign(), outputs[:, :3], labels)).classifier
+    assert (classifier.scores(outputs) == classifier.scores(outputs[:, :3])).all()
 
 
 def test_a_campaign_without_records_waits() -> None:

@@ -9,17 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ldp_client.privacy.clipping import clip
 from ldp_client.privacy.drawing import draw, prepare
+from ldp_client.privacy.image_spec import CampaignRelease, ImageSpec, image, noised_release
+from ldp_client.privacy.images import make_images
 from ldp_client.privacy.laplace import DiscreteLaplace
 from ldp_client.privacy.noise import discrete_laplace, shuffled
-from ldp_client.privacy.release_spec import ReleaseSpec, dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
 from ldp_client.wire.campaign import Approval, Campaign, Plan, Policy, campaign_id, plan_commitment, policy_id
 from ldp_client.wire.canonical import Wire, canonical_bytes
 from ldp_client.wire.chain import (
@@ -122,14 +126,28 @@ STEPS = DiscreteLaplace(CAMPAIGN_DOCUMENT.release.laplace)(
     Stream("record"),
 )
 RECORDS = pack(STEPS)
-OTHER_RELEASES: dict[str, ReleaseSpec] = {
+OTHER_RELEASES: dict[str, CampaignRelease] = {
     "codebook": joint_codebook(epsilon=2, classes=2, bottleneck_dimension=2, constant="1/2"),
     "one_hot": joint_laplace(
         epsilon=2, classes=3, bottleneck_dimension=2, radius=1, label_code="one_hot", constant="1/4"
     ),
     "latent": latent(epsilon=2, label_epsilon=1, classes=3, bottleneck_dimension=2, radius=1),
     "dp_glow": dp_glow(epsilon=8, label_epsilon=2, classes=2, latents=4),
+    "image": image(joint_codebook(epsilon=2, classes=2, bottleneck_dimension=2), side=3, candidates=4),
 }
+
+
+@dataclass(frozen=True)
+class Quadrants:
+    """A painter without a flow: one of four grey levels, by the signs of the first two numbers of the estimate."""
+
+    spec: ImageSpec
+
+    def paint(self, estimates: NDArray[np.float64]) -> NDArray[np.uint8]:
+        level = 1 + 2 * (estimates[:, 0] > 0) + (estimates[:, 1] > 0)
+        return np.repeat(level.astype(np.uint8), self.spec.side**2).reshape(-1, self.spec.side, self.spec.side)
+
+
 ENTRIES: dict[str, LedgerEntry] = {
     "genesis": Genesis(
         site="site-a",
@@ -260,14 +278,16 @@ def golden() -> dict[str, dict[str, Any]]:
         )
         outputs = np.linspace(-1, 1, 2 * release.input_dimension).reshape(2, -1)
         seeds = [codebook_seed(campaign_id(document), "site-a", charge) for charge in (4, 6)]
-        prepared = prepare(release, outputs, np.array([0, 1], dtype=np.int64))
+        prepared = prepare(noised_release(release), outputs, np.array([0, 1], dtype=np.int64))
+        drawn = draw(noised_release(release), prepared, seeds, Stream(name))
+        made = make_images(Quadrants(release), drawn, Stream("labels")) if isinstance(release, ImageSpec) else drawn
         vectors[f"release_{name}"] = {
             "kind": "Campaign",
             "bytes": canonical_bytes(document).decode(),
             "outputs": outputs.tolist(),
             "labels": [0, 1],
             "charges": [4, 6],
-            "records": [record.hex() for record in pack(draw(release, prepared, seeds, Stream(name)))],
+            "records": [record.hex() for record in pack(made)],
         }
     vectors["draws"] = {
         "what": "from the byte stream SHA-256(scale | counter): the same bytes must give the same draws for ever",

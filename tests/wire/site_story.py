@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.wire.campaign import Approval, Campaign, Policy, campaign_id, policy_id
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.chain import (

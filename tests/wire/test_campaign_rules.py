@@ -11,7 +11,7 @@ from site_story import ENCODER, approval, campaign, policy
 
 from ldp_client.errors import PolicyRefusedError
 from ldp_client.privacy.loss import PrivacyLoss
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.wire.campaign import Plan, campaign_id, plan_commitment, policy_id
 
 OTHER = "e" * 64

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from ldp_client.errors import FormatError, ParameterError
 from ldp_client.privacy.clipping import clip
+from ldp_client.privacy.image_spec import ImageSpec, image
 from ldp_client.privacy.laplace import DiscreteLaplace, Noised
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.release_spec import joint_laplace
-from ldp_client.wire.record import pack, record_digest, unpack
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import ReleaseSpec
+from ldp_client.wire.record import check_contents, drawable, pack, record_digest, unpack
 
 RELEASE = joint_laplace(epsilon=2, classes=3, bottleneck_dimension=2, radius=1)
 LIMIT = RELEASE.laplace.clip.radius_steps + 2**7 * (int(RELEASE.laplace.scale) + 1)
@@ -90,6 +92,50 @@ def test_bytes_from_anywhere_are_refused_or_are_a_record_and_never_crash(junk: b
         assert int(np.abs(steps).max()) <= LIMIT
 
 
+KINDS: list[ReleaseSpec | ImageSpec] = [
+    RELEASE,
+    image(RELEASE, side=3),
+    joint_codebook(epsilon=2, classes=2, bottleneck_dimension=2, codewords=64),
+    latent(epsilon=2, label_epsilon=1, classes=3, bottleneck_dimension=2, radius=1),
+    dp_glow(epsilon=2, label_epsilon=1, classes=2, latents=16),
+]
+SEED = bytes(range(32))
+
+
+def record_of(release: ReleaseSpec | ImageSpec) -> bytes:
+    if isinstance(release, ImageSpec):
+        return b"LDPR\x01\x04" + release.side.to_bytes(4, "little") + bytes(2 + release.side**2)
+    if release.kind == "joint_codebook":
+        return b"LDPR\x01\x02" + release.codebook.dimension.to_bytes(4, "little") + bytes(4) + SEED
+    steps = bytes(8 * release.laplace.dimension)
+    head = release.laplace.dimension.to_bytes(4, "little")
+    return (
+        b"LDPR\x01"
+        + (b"\x01" + head if release.kind == "joint_discrete_laplace" else b"\x03" + head + bytes(2))
+        + steps
+    )
+
+
+@given(st.sampled_from(KINDS), st.data())
+def test_many_records_at_once_are_judged_as_each_alone(release: ReleaseSpec | ImageSpec, data: st.DataObject) -> None:
+    good = record_of(release)
+    places = st.tuples(st.integers(0, len(good) - 1), st.binary(min_size=1, max_size=8))
+    bad = [good[:at] + other + good[at + len(other) :] for at, other in data.draw(st.lists(places, max_size=8))]
+    payloads = data.draw(st.permutations([good, good[:-1], good + b"x", b"", *bad]))
+    seeds = [data.draw(st.sampled_from([SEED, bytes(32)])) for _ in payloads]
+    judged = []
+    for payload, seed in zip(payloads, seeds, strict=True):
+        try:
+            check_contents(payload, release, seed)
+        except FormatError:
+            judged.append(False)
+        else:
+            judged.append(True)
+    assert drawable(payloads, release, seeds).tolist() == judged
+    assert drawable([good], release, [SEED]).tolist() == [True]
+    assert drawable([], release, []).tolist() == []
+
+
 def test_the_digest_binds_payload_campaign_and_charge() -> None:
     seen = {
         record_digest(campaign, charge, payload)
@@ -98,3 +144,33 @@ def test_the_digest_binds_payload_campaign_and_charge() -> None:
         for payload in (b"x", b"y", b"")
     }
     assert len(seen) == 18
+
+
+# --- pictures
+
+PICTURE = image(RELEASE, side=3)
+
+
+def picture_bytes(label: int, grey: bytes, side: int = 3) -> bytes:
+    return b"LDPR\x01\x04" + side.to_bytes(4, "little") + label.to_bytes(2, "little") + grey
+
+
+@given(st.integers(0, 2), st.binary(min_size=9, max_size=9))
+def test_every_picture_reads_back(label: int, grey: bytes) -> None:
+    found = unpack(picture_bytes(label, grey), PICTURE)
+    assert (found.label, found.pixels.shape, found.pixels.tobytes()) == (label, (3, 3), grey)
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        (picture_bytes(0, bytes(8)), "a record of 3 pixels a side has 21 bytes; found 20"),
+        (picture_bytes(0, bytes(10)), "a record of 3 pixels a side has 21 bytes; found 22"),
+        (picture_bytes(3, bytes(9)), "there are 3 labels; found label 3"),
+        (picture_bytes(0, bytes(9), side=4), "expected a version 1 labelled image of 3 pixels a side; found another"),
+        (bytes_of(1)[:6] + picture_bytes(0, bytes(9))[6:], "expected a version 1 labelled image of 3 pixels a side"),
+    ],
+)
+def test_what_is_no_picture_of_the_release_is_refused(payload: bytes, words: str) -> None:
+    with pytest.raises(FormatError, match=words):
+        unpack(payload, PICTURE)

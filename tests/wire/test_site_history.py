@@ -23,7 +23,7 @@ from site_story import (
 
 from ldp_client.errors import ChainError, VerificationError
 from ldp_client.privacy.loss import MAX_MICRO_EPSILON, NOTHING, PrivacyLoss
-from ldp_client.privacy.release_spec import joint_laplace
+from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.chain import ZERO, Abandon, ApprovalEntry, LedgerEntry, PolicyEntry, entry_body, link
 from ldp_client.wire.envelope import APPROVAL, POLICY, close_envelope

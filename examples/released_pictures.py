@@ -1,0 +1,213 @@
+"""`python -m examples.released_pictures WHAT`: what released pictures look like, show of their X-rays, and teach.
+
+Needs LDP_DATA. PneumoniaMNIST's 2,000 public images made the shipped encoder; all others of its train set are the
+hospitals' X-rays, one record each, X-ray and label together at the epsilon that is given.
+
+    sheets      contact sheets of both forms at several epsilons, as docs/pictures.md shows them
+    recognise   how often a picture is nearest to the X-ray that it was released for, among 500 X-rays
+    classify    the AUC on the official test set of networks that learnt from released pictures alone
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from ldp_client.flow.encoder import Encoder, shipped
+from ldp_client.flow.pictures import NearestSample, painter_of
+from ldp_client.privacy.drawing import draw, prepare
+from ldp_client.privacy.image_spec import ImageSpec, image
+from ldp_client.privacy.images import NoisedImages, Painter, make_images
+from ldp_client.privacy.noise import SystemSource
+from ldp_client.privacy.release_design import dp_glow, joint_codebook
+from ldp_client.wire.campaign import Campaign
+from ldp_client.wire.record import codebook_seed
+from server.learning.image_training import PictureSet, train_on_pictures
+from server.learning.public_subset import public_indices
+
+LABELS = ("normal", "pneumonia")
+SHOWN, AMONG = 10, 500
+BOTTLENECK_EPSILONS = (Fraction(1, 2), 1, 2, 4, 8)
+ALL_LATENTS_EPSILONS = (1, 8, 100, 1_000, 3_000, 10_000, 30_000, 100_000)
+
+
+class Data:
+    """Hospital X-rays and the official test set, prepared; how many of the encoder's coordinates are released."""
+
+    def __init__(self, dimension: int) -> None:
+        with np.load(Path(os.environ["LDP_DATA"]) / "pneumoniamnist.npz") as arrays:
+            train, labels = arrays["train_images"], arrays["train_labels"].ravel().astype(np.int64)
+            test, self.test_labels = arrays["test_images"], arrays["test_labels"].ravel().astype(np.int64)
+        public = public_indices(train)
+        hospitals = np.setdiff1d(np.arange(len(train)), public)
+        self.images, self.labels = train[hospitals], labels[hospitals]
+        self.encoder, self.dimension = Encoder.load(shipped()), dimension
+        self.prepared, self.test = self._prepared(self.images), self._prepared(test)
+
+    def coordinates(self, prepared: torch.Tensor) -> NDArray[np.float64]:
+        """What is released of prepared X-rays (N, 1, size, size), before the clip: the first k coordinates, (N, k)."""
+        return self.encoder.encode(prepared)[:, : self.dimension]
+
+    def _prepared(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        return torch.stack([self.encoder.prepare(one) for one in images])
+
+
+def bottleneck_form(epsilon: Fraction | int, dimension: int) -> ImageSpec:
+    """The useful form: a sample of the flow near the noised bottleneck."""
+    return image(joint_codebook(epsilon=epsilon, classes=2, bottleneck_dimension=dimension), side=28)
+
+
+def all_latents_form(epsilon: Fraction | int) -> ImageSpec:
+    """DP-GLOW's form; the label takes an eighth of epsilon, at most 1."""
+    label = min(Fraction(epsilon) / 8, Fraction(1))
+    return image(dp_glow(epsilon=epsilon, label_epsilon=label, classes=2, latents=32 * 32), side=28)
+
+
+def released(painter: Painter, outputs: NDArray[np.float64], labels: NDArray[np.int64]) -> NoisedImages:
+    """One record for each row, by what runs at a hospital."""
+    noised, source = painter.spec.noised, SystemSource()
+    seeds = [codebook_seed("e" * 64, "hospital", charge) for charge in range(len(labels))]
+    return make_images(painter, draw(noised, prepare(noised, outputs, labels), seeds, source), source)
+
+
+def forms(data: Data, rows: slice) -> Iterator[tuple[str, Fraction | int, NoisedImages]]:
+    """Each form at each of its epsilons."""
+    xrays, labels = data.prepared[rows], data.labels[rows]
+    pool = NearestSample(bottleneck_form(1, data.dimension), data.encoder, SystemSource())
+    for epsilon in BOTTLENECK_EPSILONS:
+        painter: Painter = pool.of(bottleneck_form(epsilon, data.dimension))
+        yield "bottleneck", epsilon, released(painter, data.coordinates(xrays), labels)
+    latents = data.encoder.output("latents", xrays)
+    for epsilon in ALL_LATENTS_EPSILONS:
+        painter = painter_of(all_latents_form(epsilon), data.encoder, SystemSource())
+        yield "dp_glow", epsilon, released(painter, latents, labels)
+
+
+def sheets(data: Data, folder: Path) -> None:
+    """A picture for each form: real X-rays of the hospitals above, and below each what was released for it."""
+    rows: dict[str, list[tuple[str, NDArray[np.uint8], list[str]]]] = {}
+    for form, epsilon, made in forms(data, slice(SHOWN)):
+        rows.setdefault(form, []).append(
+            (f"epsilon {float(epsilon):,g}", made.pixels, [LABELS[label] for label in made.labels])
+        )
+    top = ("X-ray (not released)", data.images[:SHOWN], [LABELS[label] for label in data.labels[:SHOWN]])
+    matplotlib.use("agg")
+    for form, lines in rows.items():
+        figure = Figure(figsize=(SHOWN * 0.95 + 1.6, (len(lines) + 1) * 1.12), layout="constrained")
+        axes = figure.subplots(len(lines) + 1, SHOWN)
+        for line, (title, pictures, labels) in zip(axes, [top, *lines], strict=True):
+            for place, picture, label in zip(line, pictures, labels, strict=True):
+                place.imshow(picture, cmap="gray", vmin=0, vmax=255)
+                place.set(xticks=[], yticks=[])
+                place.set_xlabel(label, fontsize=7, labelpad=1)
+            line[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
+        figure.savefig(folder / f"pictures_{form}.png", dpi=80)
+        print(f"written to {folder / f'pictures_{form}.png'}")
+
+
+def recognise(data: Data) -> None:
+    """For each form and epsilon: how often a picture's nearest X-ray is its own, and their mean correlation."""
+
+    def normed(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        flat = pixels.reshape(len(pixels), -1).astype(np.float64)
+        flat -= flat.mean(axis=1, keepdims=True)
+        flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+        return flat
+
+    def told(pictures: NDArray[np.uint8], mean: NDArray[np.float64]) -> tuple[float, float]:
+        likeness = (normed(pictures) - mean) @ (xrays - mean).T
+        own = float((likeness.argmax(axis=1) == np.arange(len(pictures))).mean())
+        centred = normed(pictures) @ xrays.T
+        return own, float(np.diag(centred).mean() - centred.mean())
+
+    xrays = normed(data.images[:AMONG])
+    average = xrays.mean(axis=0)
+    print(f"nearest of {AMONG}: chance {1 / AMONG:.1%}")
+    for form, epsilon, made in forms(data, slice(AMONG)):
+        own, more = told(made.pixels, average)
+        name = f"{form} epsilon {float(epsilon):,g}"
+        print(f"{name}: own X-ray nearest {own:.1%}; correlation above that of others {more:+.3f}")
+
+
+def classify(data: Data, form: str, epsilons: list[Fraction], repeats: int) -> None:
+    """AUC on clean test X-rays of networks that saw released pictures alone; mean and spread over releases."""
+    outputs = data.coordinates(data.prepared) if form == "bottleneck" else data.encoder.output("latents", data.prepared)
+    aucs: dict[Fraction, list[float]] = {epsilon: [] for epsilon in epsilons}
+    errors: dict[Fraction, list[float]] = {epsilon: [] for epsilon in epsilons}
+    pool = NearestSample(bottleneck_form(1, data.dimension), data.encoder, SystemSource())
+    for repeat in range(repeats):
+        # Noise and labels are drawn anew for each release; the samples, which take long, are the same ones.
+        for epsilon in epsilons:
+            if form == "bottleneck":
+                painter: Painter = pool.of(bottleneck_form(epsilon, data.dimension))
+            else:
+                painter = painter_of(all_latents_form(epsilon), data.encoder, SystemSource())
+            made = released(painter, outputs, data.labels)
+            trained = train_on_pictures(PictureSet(_campaign(data, painter.spec), made.pixels, made.labels))
+            scores = trained.classifier.scores(data.encoder, data.test)
+            margin = scores[:, 1] - scores[:, 0]
+            aucs[epsilon].append(float(roc_auc_score(data.test_labels, margin)))
+            errors[epsilon].append(_test_error(data.test_labels, margin))
+            print(f"  {form}, epsilon {epsilon}, release {repeat + 1}: {aucs[epsilon][-1]:.3f}", flush=True)
+    for epsilon, found in aucs.items():
+        spread = f"{np.mean(found):.3f} +- {np.std(found):.3f} over {repeats} releases of {len(data.labels)} pictures"
+        error = f"the test set's own error {np.mean(errors[epsilon]):.3f}"
+        print(f"{form}, {outputs.shape[1]} numbers, epsilon {epsilon}: AUC {spread}; {error}", flush=True)
+
+
+def _campaign(data: Data, spec: ImageSpec) -> Campaign:
+    return Campaign(
+        name="pictures",
+        purpose="an example",
+        encoder=data.encoder.digest,
+        release=spec,
+        label_names=LABELS,
+        unit="image",
+        cap=1,
+        micro_epsilon_per_record=spec.loss.micro_epsilon,
+        ends="2099-12-31",
+    )
+
+
+def _test_error(labels: NDArray[np.int64], scores: NDArray[np.float64], rounds: int = 200) -> float:
+    """Standard error of the AUC that the choice of the test X-rays leaves, by bootstrap."""
+    generator = np.random.default_rng(0)
+    drawn = (generator.integers(0, len(labels), len(labels)) for _ in range(rounds))
+    return float(np.std([roc_auc_score(labels[one], scores[one]) for one in drawn]))
+
+
+def main() -> None:
+    """Do what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m examples.released_pictures", description=__doc__)
+    parser.add_argument("what", choices=["sheets", "recognise", "classify"])
+    parser.add_argument(
+        "--form", choices=["bottleneck", "dp_glow"], default="bottleneck", help="what classify learns from"
+    )
+    parser.add_argument("--dimension", type=int, default=4, help="how many of the encoder's coordinates are released")
+    parser.add_argument("--epsilon", type=Fraction, nargs="+", default=[Fraction(4), Fraction(2), Fraction(1)])
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--out", type=Path, default=Path("build"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    data = Data(arguments.dimension)
+    if arguments.what == "classify":
+        classify(data, arguments.form, arguments.epsilon, arguments.repeats)
+    elif arguments.what == "recognise":
+        recognise(data)
+    else:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        sheets(data, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

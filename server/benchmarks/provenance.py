@@ -1,0 +1,58 @@
+"""What a figure was measured with: the code that can change it, and the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+import torch
+from threadpoolctl import threadpool_limits
+
+_MAKING_SCORES = {
+    "ldp_client": ("privacy", "flow", "diagnosis", "wire"),
+    "server": ("learning", "benchmarks"),
+}
+_NOT = {
+    "figure.py", "findings.py", "provenance.py", "area.py", "utility.py",
+    "attacks.py", "attack_report.py", "attack_figure.py", "likelihood.py",
+}  # fmt: skip
+"""Files that only read scores: they may change without a row being measured again."""
+
+
+def code_digest() -> str:
+    """SHA-256 over the files that can change a score, and the chosen configurations."""
+    whole = hashlib.sha256()
+    for package, folders in _MAKING_SCORES.items():
+        for folder in folders:
+            root = Path(str(resources.files(package))) / folder
+            for file in sorted([*root.rglob("*.py"), *root.rglob("*.toml")]):
+                if file.name not in _NOT:
+                    whole.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return whole.hexdigest()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch and for BLAS: matrices are small here, and processes work beside each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def processor() -> str:
+    """The processor's name, as the system has it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,208 @@
+"""Every row that `bench utility` measures: which arm, under which circumstances, at which epsilons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from server.benchmarks.arms import Arm, Student, Wanted, ours
+from server.benchmarks.chosen import chosen
+from server.benchmarks.networks import central, networks
+from server.benchmarks.peers import everything, public_only, taught_by_nobody
+from server.benchmarks.poisoning import poisoned
+from server.benchmarks.scene import Change, balanced, few, inverted, permuted, rare, shifted, uneven
+from server.benchmarks.tasks import Task
+
+EPSILONS = ("1/2", "1", "2", "4", "8", "16")
+QUICK_EPSILONS = ("1", "4")
+EDGE_EPSILONS = ("1", "2", "4")
+QUICK_REPEATS = 3
+_SLOW = 2.0
+"""Seconds a repeat, from which on a quick run is content with one."""
+PARTS = ("networks", "dp-sgd", "dp-glow", "student", "variants", "edges")
+"""What may be left out by name; `variants` are our releases that are not the chosen ones."""
+
+_COUNTS = (2, 4, 8)
+_EIGHT = Wanted("codebook", "map 8")
+_TWO = Wanted("codebook", "map 2")
+RELEASES = (
+    _TWO,
+    Wanted("laplace", "map 2"),
+    Wanted("latent", "map 2"),
+    _EIGHT,
+    Wanted("codebook", "map 2", "simplex", "1/2"),
+    Wanted("codebook", "map 2", "one_hot", "1/2"),
+    Wanted("codebook", "map 4"),
+    Wanted("codebook", "map 8", "simplex", "1/2"),
+    Wanted("codebook", "map 8", "one_hot", "1/2"),
+    Wanted("laplace", "map 2", "one_hot", "1", "2"),
+    Wanted("laplace", "map 8", radius="2"),
+    Wanted("laplace", "map 8", "one_hot", "1", "3"),
+    Wanted("latent", "map 8", radius="2"),
+)
+STATISTICS = (
+    Wanted("codebook", "statistics 2"),
+    Wanted("codebook", "statistics 4"),
+    Wanted("codebook", "statistics 8"),
+)
+EDGED = (_TWO, _EIGHT, Wanted("codebook", "map 8", "one_hot", "1/2"))
+CONTROL = Wanted("laplace", "map 8", "one_hot", "1", "3")
+"""Of the control with permuted labels: its class means are told apart whatever the prevalence, and it is drawn fast."""
+CONTROL_REPEATS = 100
+"""So many, since the direction of permuted labels is a matter of chance, and only its mean says that nothing leaks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """An arm under some circumstances, at one epsilon per unit.
+
+    Attributes:
+        circumstances: what the task's name gets behind it ("shifted 1 sd"); empty for things as they are.
+        epsilon: per unit (cap times that of a record); None where nothing is noised.
+        forecast: the release whose forecast by the planner stands beside the measurement.
+    """
+
+    arm: Arm
+    cap: int
+    epsilon: Fraction | None
+    circumstances: str = ""
+    changes: tuple[Change, ...] = ()
+    forecast: Wanted | None = None
+
+    @property
+    def per_record(self) -> Fraction | None:
+        """Epsilon of one record, image and label together."""
+        return None if self.epsilon is None else self.epsilon / self.cap
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of the table a run measures.
+
+    Attributes:
+        dimension: coordinates of the encoder's own bottleneck.
+        student: what stands behind the chosen release, where there is one.
+    """
+
+    quick: bool = False
+    without: tuple[str, ...] = ()
+    dimension: int = 0
+    student: Student | None = None
+
+    def has(self, part: str) -> bool:
+        """Whether a part that may be left out is wanted."""
+        return part not in self.without
+
+    def shown(self, epsilons: tuple[str, ...]) -> list[Fraction]:
+        """The epsilons per unit that are measured."""
+        return [Fraction(epsilon) for epsilon in (QUICK_EPSILONS if self.quick else epsilons)]
+
+
+def entries(data: str, task: Task, cap: int, extent: Extent) -> list[Entry]:
+    """The table of one task and cap, in the order in which they are measured: cheap and telling rows first.
+
+    A cap above 1 shows the releases of ours alone: peers take one record of a patient. With more than two labels the
+    peers are left out as well, and of the edges stay those that say something of more than two.
+    """
+    made = list(_without_epsilon(task, extent)) if cap == 1 else []
+    made += _ours(data, task, cap, extent)
+    if cap == 1 and task.classes == 2:
+        made += _peers(extent)
+        if extent.has("edges"):
+            made += [*_controls(extent), *_edges(extent), *_crafting(extent)]
+    if not extent.quick:
+        return made
+    return [replace(entry, arm=_sooner(entry.arm)) for entry in made]
+
+
+def _sooner(arm: Arm) -> Arm:
+    most = arm.repeats if arm.repeats == CONTROL_REPEATS else 1 if arm.seconds > _SLOW else QUICK_REPEATS
+    return replace(arm, repeats=min(arm.repeats, most))
+
+
+def _without_epsilon(task: Task, extent: Extent) -> Iterator[Entry]:
+    arms = [
+        *public_only(task.classes, max(1, extent.dimension)),
+        *(arm for arm in everything(task.classes) if not arm.private),
+    ]
+    arms += [_clean(f"{kind} {k}") for kind in ("map", "statistics") for k in _COUNTS]
+    arms += [_clean(wanted.view) for wanted in _own(extent)]
+    if extent.has("networks"):
+        arms += networks()
+    if extent.student is not None and extent.has("student") and task.classes == 2:
+        arms += taught_by_nobody(extent.student, extent.dimension)
+    for arm in arms:
+        yield Entry(arm, 1, None)
+
+
+def _own(extent: Extent) -> list[Wanted]:
+    return [Wanted("codebook", f"bottleneck {k}") for k in _COUNTS if k <= extent.dimension]
+
+
+def _clean(view: str) -> Arm:
+    plain = ours(Wanted("codebook", view), private=False, repeats=1, seconds=0.1)
+    return replace(plain, release="no noise", mechanism="none", label_code="none")
+
+
+def _ours(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
+    students = [None] if extent.student is None or not extent.has("student") else [None, extent.student]
+    for epsilon in extent.shown(EPSILONS):
+        for student in students:
+            wanted = chosen(data, task.name, epsilon / cap, student=student is not None).within(extent.dimension)
+            forecast = wanted if student is None else None
+            yield Entry(ours(wanted, student=student, chosen_by="chosen.toml"), cap, epsilon, forecast=forecast)
+    if not extent.has("variants"):
+        return
+    releases = (*RELEASES[:4], STATISTICS[0]) if extent.quick or cap > 1 else (*RELEASES, *STATISTICS)
+    for wanted in (*_own(extent), *releases):
+        for epsilon in extent.shown(EPSILONS):
+            yield Entry(ours(wanted), cap, epsilon, forecast=wanted)
+
+
+def _peers(extent: Extent) -> Iterator[Entry]:
+    arms = [arm for arm in everything(2) if arm.private] if extent.has("dp-glow") else []
+    if extent.has("dp-sgd"):
+        arms += central()
+    for arm in arms:
+        for epsilon in extent.shown(EPSILONS):
+            yield Entry(arm, 1, epsilon)
+
+
+def _controls(extent: Extent) -> Iterator[Entry]:
+    epsilon = extent.shown(EPSILONS)[-1]
+    yield Entry(ours(_TWO), 1, epsilon, "labels inverted", (inverted,))
+    yield Entry(ours(CONTROL, repeats=CONTROL_REPEATS), 1, epsilon, "labels permuted", (permuted,))
+    if extent.quick:
+        return
+    # Without a constant a release says where the hospitals' mean lies as soon as labels are unequally frequent.
+    unequal, equal = "labels permuted, simplex", "labels permuted, simplex, equally frequent"
+    plain = ours(Wanted("laplace", "map 2"), repeats=CONTROL_REPEATS)
+    yield Entry(plain, 1, epsilon, unequal, (permuted,))
+    yield Entry(plain, 1, epsilon, equal, (balanced, permuted))
+
+
+def _edges(extent: Extent) -> Iterator[Entry]:
+    circumstances: tuple[tuple[str, Change], ...] = (
+        ("10 % prevalence", rare(0.1)),
+        ("shifted 1 sd", shifted(1)),
+        ("shifted 2 sd", shifted(2)),
+        ("uneven sites", uneven),
+        ("300 records", few(300)),
+        ("1,000 records", few(1000)),
+    )
+    epsilons = extent.shown(EDGE_EPSILONS)[-1:] if extent.quick else extent.shown(EDGE_EPSILONS)
+    for name, change in circumstances:
+        for wanted in EDGED[:1] if extent.quick else EDGED:
+            for epsilon in epsilons:
+                yield Entry(ours(wanted), 1, epsilon, name, (change,))
+
+
+def _crafting(extent: Extent) -> Iterator[Entry]:
+    releases = (_TWO, _EIGHT, Wanted("laplace", "map 2"))
+    for wanted in releases[-1:] if extent.quick else releases:
+        for crafting, capped in ((True, False), (True, True), (False, True)):
+            who = "one site of ten crafts its records" if crafting else "no site crafts records"
+            name = f"{who}, site influence {'capped' if capped else 'not capped'}"
+            for epsilon in extent.shown(EDGE_EPSILONS):
+                yield Entry(ours(wanted, poisoned(wanted.view, crafting, capped)), 1, epsilon, name)

@@ -1,0 +1,212 @@
+"""`ldp-server evaluate`: how well a classifier does on the held-out X-rays of the sites."""
+
+from __future__ import annotations
+
+import datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from ldp_client.cli.console import Format, Output, say, show
+from ldp_client.diagnosis.bundle import ClassifierBundle, load
+from ldp_client.diagnosis.scoring import DEFAULT_BINS, default_edges
+from ldp_client.errors import ConfigurationError
+from ldp_client.privacy.histogram import histogram, noise_variance
+from ldp_client.privacy.loss import exact_fraction
+from ldp_client.privacy.meaning import in_words
+from ldp_client.wire.campaign import WARN_ABOVE, Unit
+from ldp_client.wire.evaluation import MAX_CLASSIFIER_BYTES, Evaluation, asked_id
+from server.centre import close_campaign
+from server.centre import publish as publish_asked
+from server.cli.opened import HERE, State, opened
+from server.learning.evaluate import PairReport
+from server.learning.evaluate import report as make_report
+from server.store import campaigns
+from server.store.queries import records_of
+
+app = typer.Typer(no_args_is_help=True)
+Which = Annotated[str, typer.Argument(help="The evaluation's name or the beginning of its id.")]
+
+
+@app.callback()
+def _describe() -> None:
+    """Sites score their own held-out X-rays and each returns one noised histogram, at a charge of its own."""
+
+
+@app.command()
+def publish(
+    name: Annotated[str, typer.Argument(help="The evaluation's name, as officers see it.")],
+    classifier: Annotated[Path, typer.Option(help="The classifier's bundle, as `ldp-server model export` wrote it.")],
+    epsilon: Annotated[str, typer.Option(help="Of each unit of a site's evaluation set, once, such as 1.")],
+    ends: Annotated[str, typer.Option(help="Last day, YYYY-MM-DD.")],
+    purpose: Annotated[str | None, typer.Option(help="What it is for; the classifier's purpose if not given.")] = None,
+    unit: Annotated[str, typer.Option(help="patient or image.")] = "patient",
+    cap: Annotated[int, typer.Option(help="X-rays of one unit that count, at most.", min=1)] = 1,
+    bins: Annotated[int, typer.Option(help="Bins of the score.", min=2)] = DEFAULT_BINS,
+    edges: Annotated[
+        str | None, typer.Option(help="Borders between bins, such as -1,0,1; if not given, from the classifier's card.")
+    ] = None,
+    state: State = HERE,
+) -> None:
+    """Sign an evaluation, which carries the classifier, and offer it to every site whose policy allows evaluations."""
+    bundle = load(classifier)
+    with opened(state) as centre:
+        # What this centre did not sign, it does not ask its sites to run.
+        bundle.check_signature(centre.signer)
+        evaluation = build(name, bundle, epsilon, ends, purpose or bundle.card.purpose, unit, cap, bins, edges)
+        if evaluation.ended(datetime.datetime.now(datetime.UTC).date()):
+            raise ConfigurationError(f"--ends: the evaluation would have ended on {evaluation.ends} already")
+        published = publish_asked(centre, evaluation)
+    say(
+        [
+            f"published {evaluation.name} ({published[:12]}): classifier {bundle.card.name} ({bundle.digest[:12]}), "
+            f"{evaluation.histogram.bins} bins",
+            in_words(evaluation.bound_per_unit, evaluation.unit),
+            f"each count is moved by noise of {noise_variance(evaluation.histogram) ** 0.5:.1f} "
+            "(one standard deviation) at each site",
+        ]
+    )
+    if evaluation.bound_per_unit > WARN_ABOVE:
+        say(f"warning: above epsilon {WARN_ABOVE} a histogram says a lot about each {evaluation.unit}")
+
+
+def build(
+    name: str,
+    bundle: ClassifierBundle,
+    epsilon: str,
+    ends: str,
+    purpose: str,
+    unit: str,
+    cap: int,
+    bins: int,
+    edges: str | None,
+) -> Evaluation:
+    """The evaluation that these options describe.
+
+    Raises:
+        ConfigurationError: they describe none; the text names the option.
+        ParameterError: epsilon or the histogram is impossible.
+    """
+    if len(bundle.card_bytes) + len(bundle.weights) > MAX_CLASSIFIER_BYTES:
+        raise ConfigurationError(
+            f"--classifier: an evaluation carries at most {MAX_CLASSIFIER_BYTES} bytes of classifier; this one has "
+            f"{len(bundle.card_bytes) + len(bundle.weights)}. Export a smaller one"
+        )
+    borders = default_edges(_spread(bundle), bins) if edges is None else tuple(edges.replace(" ", "").split(","))
+    classes = len(bundle.card.label_names)
+    spec = histogram(
+        epsilon=_epsilon(epsilon), classes=classes * (classes - 1), bins=len(borders) + 1, cap=cap * (classes - 1)
+    )
+    try:
+        return Evaluation(
+            name=name,
+            purpose=purpose,
+            encoder=bundle.card.encoder,
+            classifier=bundle.card_bytes,
+            weights=bundle.weights,
+            label_names=bundle.card.label_names,
+            histogram=spec,
+            edges=borders,
+            unit=_unit(unit),
+            cap=cap,
+            micro_epsilon_per_unit=spec.loss.micro_epsilon,
+            ends=ends,
+        )
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        where = "".join(f"--{part}: " for part in fault["loc"][:1])
+        raise ConfigurationError(f"{where}{fault['msg'].removeprefix('Value error, ')}") from None
+
+
+def _spread(bundle: ClassifierBundle) -> float:
+    spread = float(bundle.card.spread)
+    if spread == 0:
+        raise ConfigurationError("--edges: the classifier's card states no spread of its scores; give the borders")
+    return spread
+
+
+def _epsilon(text: str) -> Fraction:
+    try:
+        return exact_fraction(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--epsilon: {error}; found {text!r}") from None
+
+
+def _unit(text: str) -> Unit:
+    if text == "patient":
+        return "patient"
+    if text == "image":
+        return "image"
+    raise ConfigurationError(f"--unit: patient or image; found {text!r}")
+
+
+@app.command("list")
+def list_evaluations(state: State = HERE, output: Output = Format.TABLE) -> None:
+    """Evaluations ever published, and how many sites have answered each."""
+    rows = []
+    with opened(state) as centre, centre.database.snapshot() as connection:
+        offered = campaigns.open_ones(connection)
+        for name, one in sorted(campaigns.every(connection, centre.signer).items(), key=lambda pair: pair[1].name):
+            if isinstance(one, Evaluation):
+                rows.append(
+                    {
+                        "evaluation": one.name,
+                        "id": name[:12],
+                        "epsilon_per_unit": str(one.bound_per_unit),
+                        "unit": one.unit,
+                        "ends": one.ends,
+                        "open": "yes" if name in offered else "no",
+                        "answers": len(list(records_of(connection, name))),
+                    }
+                )
+    show(rows, output)
+
+
+@app.command()
+def close(which: Which, state: State = HERE) -> None:
+    """Offer an evaluation no longer. Answers drawn for it are still taken."""
+    with opened(state) as centre:
+        evaluation = centre.find_evaluation(which)
+        close_campaign(centre, asked_id(evaluation))
+        say(f"closed {evaluation.name}")
+
+
+@app.command()
+def report(which: Which, state: State = HERE, output: Output = Format.TABLE) -> None:
+    """AUC of each pair of labels, per site and over all, with a 95 % interval that includes the privacy noise."""
+    with opened(state) as centre:
+        evaluation = centre.find_evaluation(which)
+        with centre.database.snapshot() as connection:
+            answers = {record.site: record.payload for record in records_of(connection, asked_id(evaluation))}
+    rows = make_report(evaluation, answers)
+    show([_row(one, output) for one in rows], output)
+    if output is Format.TABLE:
+        say(
+            [
+                f"epsilon {evaluation.bound_per_unit} of each held-out {evaluation.unit} at each site, all its X-rays "
+                "and labels together; a promise of each site's set, not a local one per X-ray",
+                "xrays: noised totals, so they may be negative. error: one standard deviation, sampling and privacy "
+                "noise together; noise: the privacy noise alone",
+            ]
+        )
+        if any(one.auc is None for one in rows):
+            say(
+                "no AUC is stated where the noise hides how many X-rays there are: "
+                "more sites or more epsilon would tell"
+            )
+
+
+def _row(one: PairReport, output: Format) -> dict[str, object]:
+    numbers = {"auc": one.auc, "low": one.low, "high": one.high, "error": one.error, "noise": one.noise_error}
+    shown: dict[str, object] = dict(numbers)
+    if output is Format.TABLE:
+        shown = {name: "" if value is None else f"{value:.3f}" for name, value in numbers.items()}
+    return {
+        "site": one.site or "all",
+        "pair": f"{one.negative} / {one.positive}",
+        "xrays": f"{one.xrays[0]} / {one.xrays[1]}" if output is Format.TABLE else list(one.xrays),
+        **shown,
+    }

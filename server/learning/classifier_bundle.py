@@ -1,0 +1,94 @@
+"""Writing a classifier's bundle: all or nothing, signed, and read back through every check before it stands."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import tempfile
+from pathlib import Path
+
+from ldp_client.diagnosis.bundle import (
+    CARD_FILE,
+    SIGNATURE_FILE,
+    WEIGHTS_FILE,
+    ClassifierBundle,
+    ClassifierCard,
+    LearntFrom,
+    load,
+)
+from ldp_client.diagnosis.classifier import LinearModel
+from ldp_client.errors import ConfigurationError
+from ldp_client.wire.campaign import Campaign, campaign_id
+from ldp_client.wire.canonical import canonical_bytes
+from ldp_client.wire.envelope import CLASSIFIER, OneKey, close_envelope
+from ldp_client.wire.signing import Signer
+from server.learning.train import Trained
+
+
+def learnt_from(campaign: Campaign, records: int) -> LearntFrom:
+    """What a card says of a campaign whose records were used."""
+    return LearntFrom(
+        campaign=campaign_id(campaign),
+        name=campaign.name,
+        mechanism=campaign.release.kind,
+        records=records,
+        micro_epsilon_per_record=campaign.micro_epsilon_per_record,
+        unit=campaign.unit,
+        cap=campaign.cap,
+    )
+
+
+def linear_card(name: str, campaign: Campaign, trained: Trained, command: str) -> ClassifierCard:
+    """The card of a linear classifier as `train` made it of one campaign."""
+    model = LinearModel(source=campaign.release.source, mean=trained.classifier.mean)
+    return ClassifierCard(
+        name=name,
+        purpose=campaign.purpose,
+        encoder=campaign.encoder,
+        label_names=campaign.label_names,
+        learnt_from=(learnt_from(campaign, trained.classifier.records),),
+        noise_error=decimal_text(trained.noise_error),
+        spread=decimal_text(model.spread()),
+        model=model,
+        command=command,
+    )
+
+
+def decimal_text(value: float) -> str:
+    """A non-negative number as a card writes it: no float, six significant digits, never 0 for what is not 0."""
+    if not math.isfinite(value) or not 0 <= value < 1e12:
+        raise ConfigurationError(f"a card can state numbers from 0 to 10^12; found {value:g}: nothing was learnt")
+    places = 6 if value == 0 else min(12, max(1, 5 - math.floor(math.log10(value))))
+    return f"{value:.{places}f}"
+
+
+def write_classifier(card: ClassifierCard, folder: Path, signer: Signer, weights: bytes = b"") -> ClassifierBundle:
+    """Write card, weights and signature to a new folder, all or nothing; the bundle as a hospital reads it.
+
+    Args:
+        weights: a safetensors file's bytes, for kinds that have arrays; the card gets their digest.
+
+    Raises:
+        ConfigurationError: the folder exists.
+        ClassifierError: the bundle does not pass the checks that a hospital makes.
+    """
+    if folder.exists():
+        raise ConfigurationError(f"asked to write a classifier to {folder.name!r}, which exists; name a new folder")
+    card = card.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest() if weights else None})
+    body = canonical_bytes(card)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        (temporary / CARD_FILE).write_bytes(body)
+        if weights:
+            (temporary / WEIGHTS_FILE).write_bytes(weights)
+        (temporary / SIGNATURE_FILE).write_bytes(close_envelope(CLASSIFIER, body, signer))
+        temporary.chmod(0o755)  # mkdtemp makes it private; a bundle is public
+        bundle = load(temporary)
+        bundle.check_signature(OneKey("the centre", signer.public_key))
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    return bundle

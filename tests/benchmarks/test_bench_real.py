@@ -1,0 +1,62 @@
+"""Quick runs on real X-rays: rows, and the controls that keep them honest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from server.cli.bench import app
+
+pytestmark = pytest.mark.real
+Row = dict[str, Any]
+
+
+def run(command: str, data: Path, out: Path, *more: str) -> list[Row]:
+    result = CliRunner().invoke(app, [command, "--data", str(data), "--out", str(out), "--quick", *more])
+    assert result.exit_code == 0, result.output
+    rows: list[Row] = json.loads((out / f"{command}.json").read_text())["rows"]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def rows(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    return run("utility", data_dir / "pneumoniamnist.npz", tmp_path_factory.mktemp("utility"))
+
+
+def one(rows: list[Row], **wanted: object) -> Row:
+    (found,) = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+    return found
+
+
+def test_hospital_labels_inverted_turn_the_classifier_around(rows: list[Row]) -> None:
+    assert one(rows, task="pneumonia, labels inverted")["auc_mean"] < 0.2
+
+
+def test_hospital_labels_permuted_teach_nothing(rows: list[Row]) -> None:
+    assert abs(one(rows, task="pneumonia, labels permuted")["auc_mean"] - 0.5) < 0.1
+
+
+def test_chosen_releases_learn_and_dp_glow_does_not(rows: list[Row]) -> None:
+    chosen = one(rows, task="pneumonia", chosen_by="chosen.toml", epsilon=4.0, student=False)
+    assert chosen["auc_mean"] > 0.85
+    assert one(rows, task="pneumonia", release="dp_glow", epsilon=4.0)["auc_mean"] < chosen["auc_mean"] - 0.1
+
+
+def test_peers_learn_as_well_as_such_peers_do(rows: list[Row]) -> None:
+    assert one(rows, release="no noise", glow="map")["auc_mean"] > 0.9
+    assert one(rows, release="no noise", glow="none: raw images")["auc_mean"] > 0.85
+    for glow in ("map", "none: raw images"):
+        assert one(rows, release="classifier", glow=glow, epsilon=4.0)["auc_mean"] > 0.8
+
+
+def test_attacks_on_real_x_rays_stay_below_their_ceilings(data_dir: Path, tmp_path: Path) -> None:
+    found = run("attacks", data_dir / "pneumoniamnist.npz", tmp_path)
+    assert all(row["holds"] for row in found)
+    label = [
+        row for row in found if row["attack"].startswith("label") and row["epsilon"] == 4 and row["release"] == "joint"
+    ]
+    assert all(row["success"] > 0.75 and row["noiseless"] == 1 for row in label)

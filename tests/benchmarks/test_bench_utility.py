@@ -1,0 +1,155 @@
+"""`ldp-server bench utility`: its files, its resume, its refusals, on drawn phantoms."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ldp_client.errors import ConfigurationError, EncoderError
+from ldp_client.flow.encoder import Encoder
+from server.benchmarks.chosen import chosen
+from server.benchmarks.encoded import refuse_crossing
+from server.benchmarks.networks import require_opacus
+from server.benchmarks.smaller import smaller
+from server.benchmarks.tasks import Archive, read_archive
+from server.benchmarks.utility import FIELDS
+from server.cli.bench import app
+
+Row = dict[str, Any]
+
+
+def run(file: Path, bundle: Path, out: Path, *more: str) -> dict[str, Any]:
+    words = ["utility", "--data", str(file), "--encoder", str(bundle), "--out", str(out), "--jobs", "1", "--quick"]
+    words += ["--without", "dp-sgd", "--without", "networks", "--task", "pneumonia", "--task", "subtype of three"]
+    result = CliRunner().invoke(app, [*words, *more])
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads((out / "utility.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def measured(file: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("utility")
+    return out, run(file, bundle, out)
+
+
+def rows(found: dict[str, Any], **wanted: object) -> list[Row]:
+    return [row for row in found["rows"] if all(row[key] == value for key, value in wanted.items())]
+
+
+def test_every_row_has_the_fields_that_were_promised(measured: tuple[Path, dict[str, Any]]) -> None:
+    out, found = measured
+    assert all(tuple(row) == FIELDS for row in found["rows"])
+    with (out / "utility.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["auc_mean"] for row in table] == [str(row["auc_mean"]) for row in found["rows"]]
+    assert (out / "utility.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tasks_releases_peers_and_tracks_are_all_there(measured: tuple[Path, dict[str, Any]]) -> None:
+    _, found = measured
+    assert {row["task"] for row in found["rows"] if "," not in row["task"]} == {"pneumonia", "subtype of three"}
+    assert {row["release"] for row in found["rows"]} >= {
+        "joint",
+        "latent",
+        "dp_glow",
+        "pixels",
+        "no noise",
+        "public only",
+    }
+    assert {row["track"] for row in rows(found, release="public only")} == {"U", "V", "L"}
+    assert all(row["public_labels"] == 0 for row in rows(found, track="U"))
+    assert any(row["glow"].startswith("none: statistics") for row in rows(found, release="joint"))
+    circumstances = {row["task"].partition(", ")[2] for row in rows(found)}
+    assert {"10 % prevalence", "shifted 1 sd", "labels inverted", "labels permuted"} <= circumstances
+
+
+def test_patients_pay_for_all_their_records(measured: tuple[Path, dict[str, Any]]) -> None:
+    _, found = measured
+    twice = rows(found, cap=2, release="joint")
+    assert twice
+    for row in twice:
+        assert row["unit"] == "patient"
+        assert row["patient_epsilon"] == 2 * row["epsilon"]
+        assert row["records"] > rows(found, cap=1, release="joint", task=row["task"])[0]["records"]
+
+
+def test_forecasts_stand_beside_what_they_foretell(measured: tuple[Path, dict[str, Any]]) -> None:
+    _, found = measured
+    for line in found["forecasts"]:
+        assert line["within"] == (abs(line["predicted"] - line["measured"]) <= 0.03 + 1e-5)
+    assert len(found["forecasts"]) > 10
+    assert {"bacteria", "virus"} == {line["subgroup"] for line in found["subgroups"]}
+
+
+def test_a_run_goes_on_from_what_an_interrupted_one_left(
+    measured: tuple[Path, dict[str, Any]], file: Path, bundle: Path
+) -> None:
+    out, found = measured
+    (folder,) = (out / "resume").glob("rows-*")
+    lost = sorted(folder.glob("*.npy"))[0]
+    lost.unlink()
+    (folder / "half.123.part").write_bytes(b"half a row")
+
+    again = run(file, bundle, out)
+
+    assert again["about"]["rows_measured"] == 1
+    assert again["about"]["rows_resumed"] == len(found["rows"]) - 1
+    same = [old == new for old, new in zip(found["rows"], again["rows"], strict=True)]
+    assert sum(same) >= len(same) - 1
+
+
+def test_another_file_meets_no_row_of_this_one(file: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(file))
+    arrays["images"][0, 0, 0] ^= 1
+    np.savez(tmp_path / "drawn.npz", **arrays)
+    first, second = read_archive(file), read_archive(tmp_path / "drawn.npz")
+    assert first.digest != second.digest
+    assert smaller(first).digest not in (first.digest, smaller(second).digest)
+
+
+def test_what_cannot_be_measured_is_refused_with_the_way_out(file: Path, bundle: Path, tmp_path: Path) -> None:
+    words = ["utility", "--data", str(file), "--encoder", str(bundle), "--out", str(tmp_path)]
+    for more, text in (
+        (["--without", "peers"], "asked to leave out peers"),
+        (["--jobs", "0"], "at least 1 process"),
+        (["--cap", "0"], "caps from 1 on"),
+        (["--quick", "--task", "age"], "asked for the task 'age'"),
+    ):
+        result = CliRunner().invoke(app, [*words, *more])
+        assert isinstance(result.exception, ConfigurationError)
+        assert text in str(result.exception)
+
+
+def test_without_opacus_the_rows_can_be_left_out() -> None:
+    with pytest.raises(ConfigurationError, match="--without dp-sgd"):
+        require_opacus("opacus_that_is_not_there")
+
+
+def test_x_rays_that_the_encoder_may_have_seen_are_refused(archive: Archive, bundle: Path) -> None:
+    card = Encoder.load(bundle).card
+    refuse_crossing(archive, card)
+    with pytest.raises(EncoderError, match="it may have seen those that it would be tested on"):
+        refuse_crossing(replace(archive, family="none"), card)
+
+
+def test_chosen_configurations_are_read_or_refused(tmp_path: Path) -> None:
+    assert chosen("another", "subtype", Fraction(1)).kind == "codebook"
+    for text, said in (
+        ("[default", "cannot be read"),
+        ("", "has no configuration for another, subtype; add a table"),
+        ('[default.subtype]\n"1" = { kind = "codebook", view = "map 2" }', "at epsilon 1/2; add one"),
+        ('[default.subtype]\n"0" = { kind = "codebook", view = "map" }', "describes no release"),
+        ('[default.subtype]\n"0" = { kind = "codebook", views = "map 2" }', "describes no release"),
+    ):
+        (tmp_path / "mine.toml").write_text(text)
+        with pytest.raises(ConfigurationError, match=said):
+            chosen("another", "subtype", Fraction(1, 2), tmp_path / "mine.toml")

@@ -1,0 +1,132 @@
+"""`train --student` and `model export --student`: from stored records and public X-rays to a classifier, a bundle."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hospital import Hospital, a_campaign
+from world import World
+
+import server.cli.main as centre_cli
+from ldp_client.diagnosis.bundle import load
+from ldp_client.flow.encoder import Encoder, shipped
+from ldp_client.imaging.phantoms import phantoms
+from ldp_client.privacy.drawing import draw, prepare
+from ldp_client.privacy.noise import SystemSource
+from ldp_client.privacy.release_design import joint_codebook
+from ldp_client.wire.campaign import Campaign, campaign_id
+from ldp_client.wire.record import codebook_seed, pack
+from server import centre as centres
+from server.centre import open_centre
+from server.config import initialise
+
+RECORDS = 12
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    sys.argv = ["ldp-server", *arguments]
+    with pytest.raises(SystemExit) as ended:
+        centre_cli.main()
+    said = capsys.readouterr()
+    return int(ended.value.code or 0), " ".join((said.out + said.err).split())
+
+
+def released(hospital: Hospital, campaign: Campaign, approval: int) -> None:
+    """Records of phantoms' own coordinates, at an epsilon so large that they say what they are."""
+    encoder, spec = Encoder.load(shipped()), campaign.release
+    images, labels = phantoms(RECORDS, 28, seed=5, pneumonia_share=0.5)
+    outputs = encoder.encode(stacked(encoder, images))[:, :2]
+    for output, label in zip(outputs, labels.astype(np.int64), strict=True):
+        charge = hospital.charge(campaign, approval)
+        seed = codebook_seed(campaign_id(campaign), hospital.site, charge)
+        drawn = draw(spec, prepare(spec, output[None], label[None]), [seed], SystemSource())
+        hospital.seal(campaign, charge, pack(drawn)[0])
+
+
+def stacked(encoder: Encoder, images: np.ndarray) -> torch.Tensor:
+    return torch.stack([encoder.prepare(image) for image in images])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A centre with records of two campaigns, of which `silent` carries no label shares, and public X-rays."""
+    folder = tmp_path_factory.mktemp("centre")
+    centre = open_centre(initialise(folder / "centre", "Centre"))
+    encoder = Encoder.load(shipped())
+    common = {"epsilon": 8, "classes": 2, "bottleneck_dimension": 2, "codewords": 64}
+    for name, constant in (("telling", "7/10"), ("silent", None)):
+        campaign = a_campaign(
+            name, encoder=encoder.digest, release=joint_codebook(**common, constant=constant), unit="image", cap=1
+        )
+        centres.publish(centre, campaign)
+        world = World(folder / "centre", centre, campaign)
+        hospital = world.join(f"{name}-site")
+        policy = hospital.adopt(
+            encoders=(encoder.digest,),
+            units=("image",),
+            max_micro_epsilon_per_record=8_000_000,
+            lifetime_micro_epsilon=8_000_000,
+        )
+        released(hospital, campaign, hospital.approve(campaign, policy))
+        assert world.deliver(hospital).refused == ()
+    centre.close()
+    np.savez(folder / "public.npz", images=phantoms(120, 28, seed=9, pneumonia_share=0.5)[0])
+    return folder
+
+
+def asked(place: Path, out: str, *more: str, campaign: str = "telling") -> list[str]:
+    return [campaign, "--out", str(place / out), "--state", str(place / "centre"), *more]
+
+
+def test_a_student_has_all_coordinates_of_the_encoder(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pupil = ["--student", str(place / "public.npz"), "--encoder", "shipped:kermany28"]
+    assert command(capsys, "train", *asked(place, "alone.json"))[0] == 0
+    code, said = command(capsys, "train", *asked(place, "taught.json", *pupil))
+    assert code == 0
+    assert f"learnt from {RECORDS} records" in said
+    alone, taught = (
+        np.array(json.loads((place / name).read_text())["mean"], float) for name in ("alone.json", "taught.json")
+    )
+    assert (alone.shape, taught.shape) == ((1, 2), (1, 16))
+    images, _ = phantoms(100, 28, seed=11, pneumonia_share=0.5)
+    encoder = Encoder.load(shipped())
+    z = encoder.encode(stacked(encoder, images))
+    assert np.corrcoef(z @ taught[0], z[:, :2] @ alone[0])[0, 1] > 0.5  # it started from what the records say
+    again = command(capsys, "train", *asked(place, "few.json", *pupil, "--public", "60"))
+    assert again[0] == 0
+    assert (place / "few.json").read_bytes() != (place / "taught.json").read_bytes()
+
+
+def test_a_bundle_with_a_student_scores_xrays(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pupil = ["--student", str(place / "public.npz"), "--encoder", "shipped:kermany28"]
+    code, said = command(capsys, "model", "export", *asked(place, "bundle", *pupil))
+    assert code == 0, said
+    encoder = Encoder.load(shipped())
+    images = phantoms(5, 28, seed=2, pneumonia_share=0.5)[0]
+    scores = load(place / "bundle").scores(encoder, stacked(encoder, images))
+    assert scores.shape == (5, 2)
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(
+    ("campaign", "more", "text"),
+    [
+        ("telling", [], "--student needs --encoder: the bundle that the campaign names, or shipped:NAME"),
+        ("telling", ["--encoder", "shipped:kermany64-groups"], "Give the encoder that the records were made with"),
+        ("silent", ["--encoder", "shipped:kermany28"], 'ask for `constant = "7/10"` in the next campaign.toml'),
+    ],
+)
+def test_what_a_student_cannot_do_without_is_named(
+    place: Path, capsys: pytest.CaptureFixture[str], campaign: str, more: list[str], text: str
+) -> None:
+    for verb in (["train"], ["model", "export"]):
+        pupil = ["--student", str(place / "public.npz"), *more]
+        code, said = command(capsys, *verb, *asked(place, "never", *pupil, campaign=campaign))
+        assert code == 2
+        assert text in said
+        assert not (place / "never").exists()
