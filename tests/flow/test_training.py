@@ -57,7 +57,7 @@ def test_a_gradient_of_the_wrong_sign_would_be_seen() -> None:
 def test_frugal_stores_nothing_that_grows_with_the_steps() -> None:
     def stored(mode: Mode, steps: int) -> int:
         shape = Shape(size=16, levels=1, steps=steps, width=16)
-        flow, x = random_flow(shape, torch.float32), random_images(shape, 4, torch.float32)
+        flow, x = random_flow(shape, torch.float32), random_images(shape, 16, torch.float32)
         weights = {p.data_ptr() for p in flow.parameters()}
         sizes: dict[int, int] = {}
 
