@@ -40,7 +40,8 @@ class FrozenStep:
         # tanh takes raw / b: the division joins the weights that make raw.
         w3[coupling.changed :] /= LOG_SCALE_BOUND
         b3[coupling.changed :] /= LOG_SCALE_BOUND
-        self.network = Network(*(matrix.to(hidden) for matrix in Network.of((w1, b1, w2, b2, w3, b3))))
+        network = Network.of((w1, b1, w2, b2, w3, b3)).to(hidden)
+        self.network = network._replace(last_bias=network.last_bias.to(dtype))
 
     def __call__(self, x: Tensor, room: Room, hidden: Hidden, log_s: Tensor) -> Tensor:
         """Return y (C, H, W, B) and write the coupling's log s into (C/2, H, W, B)."""

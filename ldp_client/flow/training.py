@@ -72,7 +72,8 @@ def log_prob(flow: Glow, x: Tensor, mode: Mode, network_type: torch.dtype | None
 
 
 def _flat_networks(level: Level, own: torch.dtype, hidden: torch.dtype) -> list[Tensor]:
-    return [tensor.to(hidden) for step in level.typed_steps() for tensor in Network.of(step.coupling.weights(own))]
+    networks = [Network.of(step.coupling.weights(own)) for step in level.typed_steps()]
+    return [tensor for network in networks for tensor in network.to(hidden)]
 
 
 def _affine(level: Level) -> tuple[Tensor, Tensor, Tensor]:
@@ -191,7 +192,7 @@ def _ascend(x: Tensor, steps: list[_Step], stored: bool) -> tuple[Tensor, Tensor
             hidden = Hidden.new(positions, network, stored)
         x, tanh = step.forward(x, room, hidden)
         ladj += tanh.sum((0, 1, 2))
-        kept = [*kept, *_Kept(x, tanh, *hidden)] if stored else [x]
+        kept = [*kept, *_Kept(x, tanh, hidden.first, hidden.second)] if stored else [x]
     return x, ladj.mul_(LOG_SCALE_BOUND), kept
 
 
@@ -214,7 +215,7 @@ def _descend(
             width = len(_Kept._fields)
             x = stored[(k - 1) * width] if k else kept[0]
             y, tanh, *layers = stored[k * width : (k + 1) * width]
-            hidden = Hidden(*layers)
+            hidden = Hidden(*layers, y[0].numel())
             room.kept.gather(y.chunk(2)[0])
         else:
             shift, tanh = step.couple(y.chunk(2)[0], room, hidden)
