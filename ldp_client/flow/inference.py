@@ -16,41 +16,33 @@ plain PyTorch operations (no private operator, no compiler):
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from ldp_client.flow.glow import Glow, Level, Step, average_with_mirrored, pool_means
+from ldp_client.flow.glow import Glow, Level, average_with_mirrored, pool_means
 from ldp_client.flow.lanes import divide, side_by_side
-from ldp_client.flow.layers import LOG_SCALE_BOUND, ConditionalPrior
-from ldp_client.flow.products import Gathered, Hidden, Network, Room
+from ldp_client.flow.layers import LOG_SCALE_BOUND, ConditionalPrior, Coupling
+from ldp_client.flow.products import Folded, Gathered, Hidden, Network, Room
 
 _EXACT = torch.float64
 
 
-class FrozenStep:
-    """One step of flow on (C, H, W, B), its constants folded in float64."""
+class FrozenStep(NamedTuple):
+    """One step of flow on (C, H, W, B), its constants folded: y = coupling(matrix x + shift)."""
 
-    def __init__(self, step: Step, side: int, hidden: torch.dtype) -> None:
-        norm, coupling, dtype = step.norm, step.coupling, step.norm.bias.dtype
-        matrix = step.mix.weight(_EXACT) * norm.log_scale.to(_EXACT).exp().flatten()
-        self.matrix = matrix.to(dtype)
-        self.shift = (matrix @ norm.bias.to(_EXACT).flatten()).to(dtype)[:, None]
-        self.constant = side**2 * float(norm.log_scale.to(_EXACT).sum() + step.mix.log_diagonal.to(_EXACT).sum())
-        w1, b1, w2, b2, w3, b3 = coupling.weights(_EXACT)
-        # tanh takes raw / b: the division joins the weights that make raw.
-        w3[coupling.changed :] /= LOG_SCALE_BOUND
-        b3[coupling.changed :] /= LOG_SCALE_BOUND
-        network = Network.of((w1, b1, w2, b2, w3, b3)).to(hidden)
-        self.network = network._replace(last_bias=network.last_bias.to(dtype))
+    matrix: Tensor
+    shift: Tensor
+    network: Folded
 
-    def __call__(self, x: Tensor, room: Room, hidden: Hidden, log_s: Tensor) -> Tensor:
-        """Return y (C, H, W, B) and write the coupling's log s into (C/2, H, W, B)."""
-        y = torch.addmm(self.shift, self.matrix, x.flatten(1)).view_as(x)
+    def __call__(self, x: Tensor, y: Tensor, log_s: Tensor, room: Room, hidden: Hidden) -> None:
+        """Write y (C, H, W, B) and the coupling's log s (C/2, H, W, B)."""
+        torch.addmm(self.shift, self.matrix, x.flatten(1), out=y.flatten(1))
         y1, y2 = y.chunk(2)
         shift, raw = self.network.forward(y1, room, hidden).chunk(2)
         torch.tanh(raw, out=log_s).mul_(LOG_SCALE_BOUND)
-        y2.add_(shift).mul_(log_s.exp())  # in place, as a part of y
-        return y
+        y2.add_(shift).mul_(torch.exp(log_s, out=raw))  # in place, as a part of y
 
 
 class FrozenPrior:
@@ -58,14 +50,15 @@ class FrozenPrior:
 
     def __init__(self, prior: ConditionalPrior) -> None:
         weight, bias = prior.predict.folded(_EXACT)
-        rows = torch.cat((weight.permute(0, 2, 3, 1).flatten(1), bias[:, None]), dim=1)
-        self.matrix = -rows.to(prior.predict.gain.dtype)  # (C, 9 C/2 + 1): -mean, -log_sd
+        dtype = prior.predict.gain.dtype
+        self.matrix = -weight.permute(0, 2, 3, 1).flatten(1).to(dtype)  # (C, 9 C/2): -mean, -log_sd
+        self.offset = -bias[:, None].to(dtype)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the half that stays, the latents of the other, each (C/2, H, W, B), and the ladj (B,)."""
         x1, x2 = x.chunk(2)
-        patches = Gathered(tuple(x1.shape), x1, ones=1).gather(x1)
-        shift, log_s = torch.mm(self.matrix, patches).view_as(x).chunk(2)
+        patches = Gathered(tuple(x1.shape), x1).gather(x1)
+        shift, log_s = torch.addmm(self.offset, self.matrix, patches).view_as(x).chunk(2)
         return x1, (x2 + shift).mul_(log_s.exp()), log_s.sum((0, 1, 2))
 
 
@@ -74,9 +67,18 @@ class FrozenLevel:
 
     def __init__(self, level: Level, side: int, hidden: torch.dtype) -> None:
         level.require_initialised()
-        self.steps = [FrozenStep(step, side, hidden) for step in level.typed_steps()]
+        steps = level.typed_steps()
         self.prior = None if level.prior is None else FrozenPrior(level.prior)
-        self.constant = sum(step.constant for step in self.steps)
+        norms = [(step.norm.log_scale.to(_EXACT).flatten(), step.norm.bias.to(_EXACT).flatten()) for step in steps]
+        matrices = [step.mix.weight(_EXACT) * scale.exp() for step, (scale, _) in zip(steps, norms, strict=True)]
+        shifts = [(matrix @ bias)[:, None] for matrix, (_, bias) in zip(matrices, norms, strict=True)]
+        network = Network.stack([Network.of(_raw_over_bound(step.coupling)) for step in steps])
+        own = steps[0].norm.bias.dtype
+        networks = [folded._replace(offset=folded.offset.to(own)) for folded in network.folded(side, hidden)]
+        folded = zip(matrices, shifts, networks, strict=True)
+        self.steps = [FrozenStep(matrix.to(own), shift.to(own), network) for matrix, shift, network in folded]
+        log_dets = [scale.sum() + step.mix.log_diagonal.to(_EXACT).sum() for step, (scale, _) in zip(steps, norms, strict=True)]
+        self.constant = side**2 * float(sum(log_dets))
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(C, H, W, B) to the state before the split (4C, H/2, W/2, B), and log s of K couplings (K, 2C, H/2, ...)."""
@@ -84,8 +86,10 @@ class FrozenLevel:
         network = self.steps[0].network
         room, hidden = Room(x, network), Hidden.new(x[0].numel(), network, stored=False)
         log_scales = x.new_empty(len(self.steps), len(x) // 2, *x.shape[1:])
+        y = torch.empty_like(x)
         for step, log_s in zip(self.steps, log_scales, strict=True):
-            x = step(x, room, hidden, log_s)
+            step(x, y, log_s, room, hidden)
+            x, y = y, x
         return x, log_scales
 
 
@@ -141,6 +145,14 @@ class FrozenGlow:
             means.append(log_scales.mean(1).permute(3, 0, 1, 2))  # (B, K, H, W)
             h = h[: len(h) // 2]  # the half that stays in the flow
         return pool_means(means)
+
+
+def _raw_over_bound(coupling: Coupling) -> tuple[Tensor, ...]:
+    """The coupling's weights, where those that make raw are divided by the bound: tanh takes raw / b."""
+    *hidden, w3, b3 = coupling.weights(_EXACT)
+    w3[coupling.changed :] /= LOG_SCALE_BOUND
+    b3[coupling.changed :] /= LOG_SCALE_BOUND
+    return *hidden, w3, b3
 
 
 def _positions_outside(x: Tensor) -> Tensor:
