@@ -77,7 +77,9 @@ class FrozenLevel:
         networks = [folded._replace(offset=folded.offset.to(own)) for folded in network.folded(side, hidden)]
         folded = zip(matrices, shifts, networks, strict=True)
         self.steps = [FrozenStep(matrix.to(own), shift.to(own), network) for matrix, shift, network in folded]
-        log_dets = [scale.sum() + step.mix.log_diagonal.to(_EXACT).sum() for step, (scale, _) in zip(steps, norms, strict=True)]
+        log_dets = [
+            scale.sum() + step.mix.log_diagonal.to(_EXACT).sum() for step, (scale, _) in zip(steps, norms, strict=True)
+        ]
         self.constant = side**2 * float(sum(log_dets))
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:

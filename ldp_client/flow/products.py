@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BLOCK = 2048
-"""Positions whose hidden values are computed at a time: at width 64 half a megabyte a layer, which a cache holds."""
+BLOCK_VALUES = 131_072
+"""Hidden values that are computed at a time: half a megabyte a layer, which a cache holds."""
 
 
 class Network(NamedTuple):
@@ -88,7 +88,7 @@ class Folded(NamedTuple):
         room.grad.gather(grad)
         first = self.first.T
         weights = (self.first, self.first_floor, self.second, self.second_floor, self.last)
-        sums = Network(*map(torch.zeros_like, weights), grad.sum((1, 2, 3)))
+        sums = Network._make([*map(torch.zeros_like, weights), grad.sum((1, 2, 3))])
         for (patches, _), (g, grad_patches), (h1, h2) in zip(room.blocks, room.back, hidden.blocks, strict=True):
             relu1, relu2, g1, g2 = (place[: len(h1)] for place in room.layers)  # each (positions, width)
             torch.sub(h2, self.second_floor, out=relu2)
@@ -113,7 +113,7 @@ class Hidden:
         stored = len(first) >= positions
         self.blocks = [
             (first[place], second[place])
-            for some in _blocks(positions, first.device)
+            for some in _blocks(positions, first)
             for place in (some if stored else slice(some.stop - some.start),)
         ]
 
@@ -121,7 +121,7 @@ class Hidden:
     def new(cls, positions: int, network: Folded, stored: bool) -> Hidden:
         """Room for a network's hidden values at so many positions: for all of them if stored, or else for a block."""
         weight = network.second
-        rows = positions if stored else _blocks(positions, weight.device)[0].stop
+        rows = positions if stored else _blocks(positions, weight)[0].stop
         return cls(weight.new_empty(rows, len(weight)), weight.new_empty(rows, len(weight)), positions)
 
 
@@ -180,7 +180,7 @@ class Room:
         c, *rest = state.shape
         self.kept = Gathered((c // 2, *rest), network.first)
         self.products = Spread((c, *rest), state)
-        self.places = _blocks(state[0].numel(), state.device)
+        self.places = _blocks(state[0].numel(), network.second)
         self.blocks = [(self.kept.rows[:, some].T, self.products.rows[:, some]) for some in self.places]
 
 
@@ -200,9 +200,9 @@ class BackwardRoom(Room):
         self.layers = network.second.new_empty(4, self.places[0].stop, len(network.second))
 
 
-def _blocks(positions: int, device: torch.device) -> list[slice]:
-    """Positions block by block; all at once where the device is no CPU."""
-    block = BLOCK if device.type == "cpu" else positions
+def _blocks(positions: int, like: Tensor) -> list[slice]:
+    """Positions block by block, for hidden values (..., width) like these; all at once where the device is no CPU."""
+    block = max(1, BLOCK_VALUES // like.shape[-1]) if like.device.type == "cpu" else positions
     return [slice(start, min(start + block, positions)) for start in range(0, positions, block)]
 
 

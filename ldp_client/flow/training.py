@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from threading import Lock
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -25,7 +26,7 @@ from ldp_client.errors import ParameterError
 from ldp_client.flow.glow import Glow, Level, normal_log_density
 from ldp_client.flow.lanes import divide, side_by_side
 from ldp_client.flow.layers import LOG_SCALE_BOUND
-from ldp_client.flow.products import BackwardRoom, Hidden, Network, Room
+from ldp_client.flow.products import BackwardRoom, Folded, Hidden, Network, Room
 
 
 class Mode(StrEnum):
@@ -59,8 +60,9 @@ def log_prob(flow: Glow, x: Tensor, mode: Mode, network_type: torch.dtype | None
         level.require_initialised()
         h = level.squeeze(h)[0].permute(1, 2, 3, 0).contiguous()  # (C, H, W, B)
         matrices, shifts, log_det = _affine(level)
-        networks = _flat_networks(level, x.dtype, network_type or x.dtype)
-        h, ladj = _Walk.apply(mode is Mode.FAST, h, matrices, shifts, *networks)  # type: ignore[no-untyped-call]
+        network = Network.stack([Network.of(step.coupling.weights(x.dtype)) for step in level.typed_steps()])
+        walk = (mode is Mode.FAST, network_type or x.dtype, h, matrices, shifts, *network)
+        h, ladj = _Walk.apply(*walk)  # type: ignore[no-untyped-call]
         log_p = log_p + ladj + h.shape[1] * h.shape[2] * log_det
         h = h.permute(3, 0, 1, 2)
         if level.prior is not None:
@@ -69,11 +71,6 @@ def log_prob(flow: Glow, x: Tensor, mode: Mode, network_type: torch.dtype | None
             log_p = log_p + ladj + normal_log_density(z)
     z, ladj = flow.top(h)
     return cast(Tensor, log_p + ladj + normal_log_density(z))
-
-
-def _flat_networks(level: Level, own: torch.dtype, hidden: torch.dtype) -> list[Tensor]:
-    networks = [Network.of(step.coupling.weights(own)) for step in level.typed_steps()]
-    return [tensor for network in networks for tensor in network.to(hidden)]
 
 
 def _affine(level: Level) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,11 +89,11 @@ def _affine(level: Level) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Step(NamedTuple):
-    """One step of flow as matrices, y = coupling(matrix x + shift); or the gradients for them."""
+    """One step of flow as matrices, y = coupling(matrix x + shift)."""
 
     matrix: Tensor
     shift: Tensor
-    network: Network
+    network: Folded
 
     def forward(self, x: Tensor, room: Room, hidden: Hidden) -> tuple[Tensor, Tensor]:
         """(C, H, W, B) to y, and tanh(raw / b) of the coupling, which is its log s over b."""
@@ -119,8 +116,8 @@ class _Step(NamedTuple):
 
     def backward(
         self, x: Tensor, y: Tensor, tanh: Tensor, grads: _Grads, room: BackwardRoom, hidden: Hidden
-    ) -> tuple[Tensor, _Step]:
-        """Gradients for x and for the step; the room's kept half and the hidden values are those of its forward."""
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Gradients for x, and for matrix, shift and network; kept half and hidden values are those of its forward."""
         (_, y2), (grad_y1, grad_y2) = y.chunk(2), grads.y.chunk(2)
         parameters = torch.empty_like(y)  # gradient for the network's output
         grad_x2, grad_raw = parameters.chunk(2)  # y2 depends on x2 as it does on the coupling's shift
@@ -129,7 +126,7 @@ class _Step(NamedTuple):
         grad_raw.add_(grads.ladj).mul_(1 - tanh.square())
         grad_x1, network = self.network.backward(parameters, room, hidden)
         mixed = torch.cat((grad_x1.add_(grad_y1), grad_x2)).flatten(1)
-        return (self.matrix.T @ mixed).view_as(x), _Step(mixed @ x.flatten(1).T, mixed.sum(1), network)
+        return (self.matrix.T @ mixed).view_as(x), [mixed @ x.flatten(1).T, mixed.sum(1), *network]
 
 
 class _Grads(NamedTuple):
@@ -152,34 +149,52 @@ class _Walk(torch.autograd.Function):
     """The K steps of a level; a core walks through all of them with its part of the batch, and back."""
 
     @staticmethod
-    def forward(
-        ctx: Any, stored: bool, x: Tensor, matrices: Tensor, shifts: Tensor, *flat: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        steps = _steps(matrices, shifts, flat)
+    def forward(ctx: Any, stored: bool, hidden: torch.dtype, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        steps = _steps(weights, x.shape[1], hidden)
         walks = side_by_side(lambda part: _ascend(part.contiguous(), steps, stored), divide(x, dim=3))
         ends, ladjs, kept = zip(*walks, strict=True)
-        ctx.stored, ctx.lanes = stored, len(walks)
-        ctx.save_for_backward(matrices, shifts, *flat, *(tensor for lane in kept for tensor in lane))
+        ctx.stored, ctx.hidden, ctx.lanes = stored, hidden, len(walks)
+        ctx.save_for_backward(*weights, *(tensor for lane in kept for tensor in lane))
         return torch.cat(ends, dim=3), torch.cat(ladjs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_ladj: Tensor) -> tuple[Tensor | None, ...]:
-        matrices, shifts, *rest = ctx.saved_tensors
-        split = len(matrices) * len(Network._fields)
-        flat, kept = rest[:split], rest[split:]
-        steps = _steps(matrices, shifts, flat)
-        inverses = None if ctx.stored else torch.linalg.inv(matrices.double()).to(matrices.dtype)
+        split = 2 + len(Network._fields)
+        weights, kept = ctx.saved_tensors[:split], ctx.saved_tensors[split:]
+        steps = _steps(weights, grad.shape[1], ctx.hidden)
+        inverses = None if ctx.stored else torch.linalg.inv(weights[0].double()).to(grad.dtype)
         each = len(kept) // ctx.lanes
         parts = [kept[i * each : (i + 1) * each] for i in range(ctx.lanes)]
         sizes = [part[0].shape[3] for part in parts]
-        lanes = zip(parts, map(_Grads, grad.split(sizes, dim=3), grad_ladj.split(sizes)), strict=True)
-        walks = side_by_side(lambda lane: _descend(steps, inverses, *lane), list(lanes))
-        grad_x, made = zip(*walks, strict=True)
-        for other in made[1:]:
-            for total, part in zip(made[0], other, strict=True):
-                total.add_(part)
-        return None, torch.cat(grad_x, dim=3), *made[0]
+        grads = map(_Grads, torch.split(grad, sizes, dim=3), torch.split(grad_ladj, sizes))
+        lanes = zip(range(ctx.lanes), parts, grads, strict=True)
+        sums = _Sums(weights, ctx.lanes)
+        grad_x = side_by_side(lambda lane: _descend(steps, inverses, *lane, sums), list(lanes))
+        return None, None, torch.cat(grad_x, dim=3), *sums.totals
+
+
+class _Sums:
+    """Gradients of all lanes for the weights of K steps, added in the order of the lanes, so that they repeat."""
+
+    def __init__(self, weights: Sequence[Tensor], lanes: int) -> None:
+        # Room for everything that stays, before the walk: small tensors kept between large ones that come and go would
+        # scatter over the memory, which would grow with every step.
+        self.totals = [torch.empty_like(weight) for weight in weights]
+        self._lanes, self._waiting, self._lock = lanes, dict[int, dict[int, list[Tensor]]](), Lock()
+
+    def add(self, step: int, lane: int, found: list[Tensor]) -> None:
+        """Take what a lane found for a step; the last lane to come adds what all have found."""
+        with self._lock:
+            parts = self._waiting.setdefault(step, {})
+            parts[lane] = found
+            if len(parts) < self._lanes:
+                return
+            del self._waiting[step]
+        for total, first, *others in zip(self.totals, *(parts[i] for i in range(self._lanes)), strict=True):
+            total[step] = first
+            for other in others:
+                total[step].add_(other)
 
 
 def _ascend(x: Tensor, steps: list[_Step], stored: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -197,35 +212,30 @@ def _ascend(x: Tensor, steps: list[_Step], stored: bool) -> tuple[Tensor, Tensor
 
 
 def _descend(
-    steps: list[_Step], inverses: Tensor | None, kept: list[Tensor], grads: _Grads
-) -> tuple[Tensor, list[Tensor]]:
-    """The way back: gradients for the start (C, H, W, B), and for matrices, shifts and flat networks of all steps.
+    steps: list[_Step], inverses: Tensor | None, lane: int, kept: Sequence[Tensor], grads: _Grads, sums: _Sums
+) -> Tensor:
+    """The way back of one lane: the gradient for the start (C, H, W, B); those for the weights go into `sums`.
 
     What was stored is used; where there are `inverses`, only the end was, and each step's input is computed from its
     output.
     """
-    (y, *stored), first = kept, steps[0]
-    room, hidden = BackwardRoom(y, first.network), Hidden.new(y[0].numel(), first.network, stored=inverses is not None)
-    # Room for everything that stays, before the walk: small tensors kept between large ones that come and go would
-    # scatter over the memory, which would grow with every step.
-    matrices, shifts = y.new_empty(len(steps), *first.matrix.shape), y.new_empty(len(steps), *first.shift.shape)
-    networks = [torch.empty_like(matrix) for step in steps for matrix in step.network]
+    (y, *stored), network = kept, steps[0].network
+    positions = y[0].numel()
+    room, hidden = BackwardRoom(y, network), Hidden.new(positions, network, stored=inverses is not None)
     for k, step in reversed(list(enumerate(steps))):
         if inverses is None:
             width = len(_Kept._fields)
             x = stored[(k - 1) * width] if k else kept[0]
-            y, tanh, *layers = stored[k * width : (k + 1) * width]
-            hidden = Hidden(*layers, y[0].numel())
+            y, tanh, first, second = stored[k * width : (k + 1) * width]
+            hidden = Hidden(first, second, positions)
             room.kept.gather(y.chunk(2)[0])
         else:
             shift, tanh = step.couple(y.chunk(2)[0], room, hidden)
             x = step.unmix(y, shift, tanh, inverses[k])
-        grad_x, made = step.backward(x, y, tanh, grads, room, hidden)
-        matrices[k], shifts[k] = made.matrix, made.shift
-        for place, part in zip(networks[k * len(made.network) :], made.network, strict=False):
-            place.copy_(part)
+        grad_x, found = step.backward(x, y, tanh, grads, room, hidden)
+        sums.add(k, lane, found)
         y, grads = x, grads._replace(y=grad_x)
-    return grads.y, [matrices, shifts, *networks]
+    return grads.y
 
 
 def _scale(tanh: Tensor) -> Tensor:
@@ -233,7 +243,8 @@ def _scale(tanh: Tensor) -> Tensor:
     return (LOG_SCALE_BOUND * tanh).exp_()
 
 
-def _steps(matrices: Tensor, shifts: Tensor, flat: Sequence[Tensor]) -> list[_Step]:
-    width = len(Network._fields)
-    networks = [Network(*flat[start : start + width]) for start in range(0, len(flat), width)]
-    return [_Step(*parts) for parts in zip(matrices, shifts, networks, strict=True)]
+def _steps(weights: Sequence[Tensor], side: int, hidden: torch.dtype) -> list[_Step]:
+    """K steps from matrices (K, C, C), shifts (K, C) and stacked networks."""
+    matrices, shifts, *network = weights
+    parts = zip(matrices, shifts, Network(*network).folded(side, hidden), strict=True)
+    return [_Step(*one) for one in parts]

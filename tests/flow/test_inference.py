@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from ldp_client.errors import EncoderError, ParameterError
-from ldp_client.flow import inference
 from ldp_client.flow.glow import Glow, Shape
 from ldp_client.flow.inference import FrozenGlow
 from tests.flow.random_flow import random_flow, random_images
