@@ -24,7 +24,7 @@ BLOCK_VALUES = 131_072
 class Network(NamedTuple):
     """The three convolutions of a coupling as matrices, or of K couplings, then with one more dimension in front.
 
-    first (width, 9 C/2), second (width, width), last (9 C, width), and their biases (width,), (width,), (C,).
+    first (9 C/2, width), second (width, width), last (9 C, width), and their biases (width,), (width,), (C,).
     """
 
     first: Tensor
@@ -40,7 +40,7 @@ class Network(NamedTuple):
         w1, b1, w2, b2, w3, b3 = weights
         # A product at one position goes to its nine neighbours, and the tap that looks up belongs to the one below.
         taps = w3.flip(2, 3).permute(2, 3, 0, 1).flatten(0, 2)
-        return cls(w1.permute(0, 2, 3, 1).flatten(1), b1, w2.flatten(1), b2, taps, b3)
+        return cls(w1.permute(2, 3, 1, 0).flatten(0, 2), b1, w2.flatten(1), b2, taps, b3)
 
     @classmethod
     def stack(cls, networks: list[Network]) -> Network:
@@ -76,9 +76,9 @@ class Folded(NamedTuple):
         `hidden` then holds each layer's max(a, -b), which is b less than its ReLU.
         """
         room.kept.gather(kept)
-        first, second = self.first.T, self.second.T
+        second = self.second.T
         for (patches, products), (h1, h2) in zip(room.blocks, hidden.blocks, strict=True):
-            torch.mm(patches, first, out=h1).clamp_min_(self.first_floor)
+            torch.mm(patches, self.first, out=h1).clamp_min_(self.first_floor)
             torch.mm(h1, second, out=h2).clamp_min_(self.second_floor)
             _multiply(self.last, h2.T, out=products)
         return room.products.spread().add_(self.offset)
@@ -86,7 +86,6 @@ class Folded(NamedTuple):
     def backward(self, grad: Tensor, room: BackwardRoom, hidden: Hidden) -> tuple[Tensor, Network]:
         """Gradients for the kept half and for the network, after `forward` with the same room and hidden values."""
         room.grad.gather(grad)
-        first = self.first.T
         weights = (self.first, self.first_floor, self.second, self.second_floor, self.last)
         sums = Network._make([*map(torch.zeros_like, weights), grad.sum((1, 2, 3))])
         for (patches, _), (g, grad_patches), (h1, h2) in zip(room.blocks, room.back, hidden.blocks, strict=True):
@@ -95,8 +94,8 @@ class Folded(NamedTuple):
             _through_relu(torch.mm(g.T, self.last, out=g2), relu2)
             torch.sub(h1, self.first_floor, out=relu1)
             _through_relu(torch.mm(g2, self.second, out=g1), relu1)
-            _multiply(first, g1.T, out=grad_patches)
-            sums.first.addmm_(g1.T, patches)
+            _multiply(self.first, g1.T, out=grad_patches)
+            sums.first.addmm_(patches.T, g1)
             sums.first_bias.add_(g1.sum(0))
             sums.second.addmm_(g2.T, relu1)
             sums.second_bias.add_(g2.sum(0))
