@@ -273,7 +273,11 @@ class Glow(nn.Module):
 
 def pool_log_scales(log_scales: list[Tensor]) -> Tensor:
     """Every coupling's log s (B, C/2, H, W), mean over its channels, in 4x4 cells: (B, L * K * 16)."""
-    means = [log_s.mean(1, keepdim=True) for log_s in log_scales]
+    return pool_means([log_s.mean(1, keepdim=True) for log_s in log_scales])
+
+
+def pool_means(means: list[Tensor]) -> Tensor:
+    """Channel means of log s, each (B, couplings, H, W), in 4x4 cells, one coupling after another: (B, L * K * 16)."""
     return torch.cat([functional.adaptive_avg_pool2d(mean, MAP_SIDE).flatten(1) for mean in means], dim=1)
 
 

@@ -3,72 +3,96 @@
 A `Glow` is written to be read and trained; `FrozenGlow` is made from one and computes its forward direction only, in
 plain PyTorch operations (no private operator, no compiler):
 
+- The batch is divided over the processor's cores once, not every operation (`flow.lanes`).
 - The state is (C, H, W, B): the halves of a coupling are slices, and neighbours in a row of all images together are one
   run of memory. Nothing is concatenated.
 - ActNorm and 1x1 convolution are one matrix, multiplied out in float64.
-- A coupling's three convolutions are three matrix products: the first gathers 3x3 neighbourhoods of the few channels
-  that it reads, the last spreads its nine products to the neighbours, again on few channels. So no lane of the
-  processor idles for want of output channels, and none of the padding is multiplied.
-- The hidden layers run over some thousand positions at a time, which stay in the cache; a batch of any size needs the
-  same scratch memory.
-- No bias is added to a hidden layer: relu(a + b) = max(a, -b) + b, and W b joins the next layer's bias. What reaches
-  the output is a constant for each position (fewer neighbours at the border), computed once.
+- A coupling's three convolutions are three matrix products on the few channels that it reads and writes
+  (`flow.products`). So no lane of the processor idles for want of output channels, and none of the padding is
+  multiplied. A split's prior is one such product.
+- The hidden layers run over some thousand positions at a time, which stay in the cache, and every step of a level
+  computes in the same memory.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from ldp_client.flow.glow import Glow, Level, Step, average_with_mirrored, pool_log_scales
-from ldp_client.flow.layers import LOG_SCALE_BOUND
-from ldp_client.flow.products import gather, spread
+from ldp_client.flow.glow import Glow, Level, average_with_mirrored, pool_means
+from ldp_client.flow.lanes import divide, side_by_side
+from ldp_client.flow.layers import LOG_SCALE_BOUND, ConditionalPrior, Coupling
+from ldp_client.flow.products import Folded, Gathered, Hidden, Network, Room
 
-POSITIONS = 4096
-"""Rows of a hidden layer at a time: at width 64 a megabyte, half of it for each of two cores' caches."""
+_EXACT = torch.float64
 
 
-class FrozenStep:
-    """One step of flow on (C, H, W, B), its constants folded in float64."""
+class FrozenStep(NamedTuple):
+    """One step of flow on (C, H, W, B), its constants folded: y = coupling(matrix x + shift)."""
 
-    def __init__(self, step: Step, side: int, hidden: torch.dtype) -> None:
-        dtype, exact = step.norm.bias.dtype, torch.float64
-        norm, coupling, self.kept = step.norm, step.coupling, step.coupling.kept
-        matrix = step.mix.weight(exact) * norm.log_scale.to(exact).exp().flatten()
-        self.matrix = matrix.to(dtype)
-        self.shift = (matrix @ norm.bias.to(exact).flatten()).to(dtype)[:, None]
-        self.constant = side**2 * float(norm.log_scale.to(exact).sum() + step.mix.log_diagonal.to(exact).sum())
+    matrix: Tensor
+    shift: Tensor
+    network: Folded
 
-        w1, b1, w2, b2, w3, b3 = coupling.weights(exact)
-        b2 = b2 + w2.flatten(1) @ b1
-        # tanh takes raw / b: the division joins the weights that make raw.
-        w3[coupling.changed :] /= LOG_SCALE_BOUND
-        b3[coupling.changed :] /= LOG_SCALE_BOUND
-        taps = w3.flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2)
-        reached = spread((taps @ b2)[:, None].expand(-1, side**2).contiguous(), torch.Size((side, side, 1)))
-        self.w1, self.floor1 = w1.flatten(1).T.to(hidden).contiguous(), -b1.to(hidden)  # (9 C/2, width)
-        self.w2, self.floor2 = w2.flatten(1).T.to(hidden).contiguous(), -b2.to(hidden)  # (width, width)
-        self.w3 = taps.to(hidden).contiguous()  # (9 C, width)
-        self.offset = (reached + b3[:, None, None, None]).to(dtype)  # (C, H, W, 1)
+    def __call__(self, x: Tensor, y: Tensor, log_s: Tensor, room: Room, hidden: Hidden) -> None:
+        """Write y (C, H, W, B) and the coupling's log s (C/2, H, W, B)."""
+        torch.addmm(self.shift, self.matrix, x.flatten(1), out=y.flatten(1))
+        y1, y2 = y.chunk(2)
+        shift, raw = self.network.forward(y1, room, hidden).chunk(2)
+        torch.tanh(raw, out=log_s).mul_(LOG_SCALE_BOUND)
+        y2.add_(shift).mul_(torch.exp(log_s, out=raw))  # in place, as a part of y
+
+
+class FrozenPrior:
+    """A split's prior on (C, H, W, B): z = (x2 + shift) exp(log_s), where both are one product with neighbourhoods."""
+
+    def __init__(self, prior: ConditionalPrior) -> None:
+        weight, bias = prior.predict.folded(_EXACT)
+        dtype = prior.predict.gain.dtype
+        self.matrix = -weight.permute(0, 2, 3, 1).flatten(1).to(dtype)  # (C, 9 C/2): -mean, -log_sd
+        self.offset = -bias[:, None].to(dtype)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the half that stays, the latents of the other, each (C/2, H, W, B), and the ladj (B,)."""
+        x1, x2 = x.chunk(2)
+        patches = Gathered(tuple(x1.shape), x1).gather(x1)
+        shift, log_s = torch.addmm(self.offset, self.matrix, patches).view_as(x).chunk(2)
+        return x1, (x2 + shift).mul_(log_s.exp()), log_s.sum((0, 1, 2))
+
+
+class FrozenLevel:
+    """Squeeze, K steps, and the split's prior."""
+
+    def __init__(self, level: Level, side: int, hidden: torch.dtype) -> None:
+        level.require_initialised()
+        steps = level.typed_steps()
+        self.prior = None if level.prior is None else FrozenPrior(level.prior)
+        norms = [(step.norm.log_scale.to(_EXACT).flatten(), step.norm.bias.to(_EXACT).flatten()) for step in steps]
+        matrices = [step.mix.weight(_EXACT) * scale.exp() for step, (scale, _) in zip(steps, norms, strict=True)]
+        shifts = [(matrix @ bias)[:, None] for matrix, (_, bias) in zip(matrices, norms, strict=True)]
+        network = Network.stack([Network.of(_raw_over_bound(step.coupling)) for step in steps])
+        own = steps[0].norm.bias.dtype
+        networks = [folded._replace(offset=folded.offset.to(own)) for folded in network.folded(side, hidden)]
+        folded = zip(matrices, shifts, networks, strict=True)
+        self.steps = [FrozenStep(matrix.to(own), shift.to(own), network) for matrix, shift, network in folded]
+        log_dets = [
+            scale.sum() + step.mix.log_diagonal.to(_EXACT).sum() for step, (scale, _) in zip(steps, norms, strict=True)
+        ]
+        self.constant = side**2 * float(sum(log_dets))
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return y (C, H, W, B) and the coupling's log s (C/2, H, W, B)."""
-        y = torch.addmm(self.shift, self.matrix, x.flatten(1)).view_as(x)
-        y2 = y[self.kept :]
-        shift, log_s = self._network(y[: self.kept]).chunk(2)
-        log_s.tanh_().mul_(LOG_SCALE_BOUND)
-        y2.add_(shift).mul_(log_s.exp())  # in place, as a part of y
-        return y, log_s
-
-    def _network(self, kept: Tensor) -> Tensor:
-        patches = gather(kept.to(self.w1.dtype))  # (9 C/2, N)
-        products = patches.new_empty(self.w3.shape[0], patches.shape[1])  # (9 C, N)
-        for start in range(0, patches.shape[1], POSITIONS):
-            some = slice(start, start + POSITIONS)
-            h = (patches[:, some].T @ self.w1).clamp_min_(self.floor1)  # (POSITIONS, width)
-            h = (h @ self.w2).clamp_min_(self.floor2)
-            torch.mm(self.w3, h.T, out=products[:, some])
-        return spread(products.to(kept.dtype), kept.shape[1:]).add_(self.offset)
+        """(C, H, W, B) to the state before the split (4C, H/2, W/2, B), and log s of K couplings (K, 2C, H/2, ...)."""
+        x = _squeeze(x)
+        network = self.steps[0].network
+        room, hidden = Room(x, network), Hidden.new(x[0].numel(), network, stored=False)
+        log_scales = x.new_empty(len(self.steps), len(x) // 2, *x.shape[1:])
+        y = torch.empty_like(x)
+        for step, log_s in zip(self.steps, log_scales, strict=True):
+            step(x, y, log_s, room, hidden)
+            x, y = y, x
+        return x, log_scales
 
 
 class FrozenGlow:
@@ -82,55 +106,63 @@ class FrozenGlow:
             latents by up to .25: see docs/encoder.md before using it.
     """
 
-    def __init__(self, flow: Glow, hidden: torch.dtype | None = None) -> None:
-        self.flow = flow
-        self.levels: list[tuple[Level, list[FrozenStep]]] = []
-        with torch.no_grad():
-            for i, level in enumerate(flow.typed_levels()):
-                level.require_initialised()
-                side = flow.shape.size >> (i + 1)
-                dtype = hidden or flow.top.mean.dtype
-                self.levels.append((level, [FrozenStep(step, side, dtype) for step in level.typed_steps()]))
-
     @torch.no_grad()
+    def __init__(self, flow: Glow, hidden: torch.dtype | None = None) -> None:
+        self.require_shape = flow.require_shape
+        dtype = hidden or flow.top.mean.dtype
+        sides = [flow.shape.size >> (i + 1) for i in range(flow.shape.levels)]
+        self.levels = [FrozenLevel(*parts, dtype) for parts in zip(flow.typed_levels(), sides, strict=True)]
+        self.top_shift, log_sd = -flow.top.mean[..., None], flow.top.log_sd[..., None]  # (C, H, W, 1)
+        self.top_scale = (-log_sd).exp()
+        self.constant = sum(level.constant for level in self.levels) - float(log_sd.sum())
+
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Images (B, C, size, size) to the latents by level, the finest first, and the log-determinant (B,)."""
-        self.flow.require_shape(x)
-        h, ladj = x - 0.5, x.new_zeros(x.shape[0])
-        latents = []
-        for level, steps in self.levels:
-            h = _positions_outside(level.squeeze(h)[0])
-            for step in steps:
-                h, log_s = step(h)
-                ladj += log_s.sum((0, 1, 2)) + step.constant
-            h = _batch_outside(h)
-            if level.prior is not None:
-                h, prior_ladj = level.prior(h)
-                ladj += prior_ladj
-                h, z = h.chunk(2, dim=1)  # each (B, 2C, H/2, W/2)
-                latents.append(z)
-        z, top_ladj = self.flow.top(h)
-        return [*latents, z], ladj + top_ladj
+        self.require_shape(x)
+        *latents, ladj = (torch.cat(parts) for parts in zip(*side_by_side(self._encode, divide(x)), strict=True))
+        return latents, ladj
 
-    @torch.no_grad()
     def log_scale_map(self, x: Tensor) -> Tensor:
         """What `Glow.log_scale_map` returns, (B, L * K * 16). The priors do not enter it."""
-        self.flow.require_shape(x)
-        h, log_scales = torch.cat((x, x.flip(3))) - 0.5, []
-        for level, steps in self.levels:
-            h = _positions_outside(level.squeeze(h)[0])
-            for step in steps:
-                h, log_s = step(h)
-                log_scales.append(_batch_outside(log_s.mean(0, keepdim=True)))
-            h = _batch_outside(h[: len(h) // 2])  # the half that stays in the flow
-        return average_with_mirrored(pool_log_scales(log_scales))
+        self.require_shape(x)
+        return average_with_mirrored(torch.cat(side_by_side(self._map, divide(torch.cat((x, x.flip(3)))))))
+
+    def _encode(self, x: Tensor) -> list[Tensor]:
+        h, ladj = _positions_outside(x), x.new_full((len(x),), self.constant)
+        latents = []
+        for level in self.levels:
+            h, log_scales = level(h)
+            ladj += log_scales.sum((0, 1, 2, 3))
+            if level.prior is not None:
+                h, z, prior_ladj = level.prior(h)
+                ladj += prior_ladj
+                latents.append(z)
+        latents.append((h + self.top_shift).mul_(self.top_scale))
+        return [*(z.permute(3, 0, 1, 2) for z in latents), ladj]
+
+    def _map(self, x: Tensor) -> Tensor:
+        h, means = _positions_outside(x), []
+        for level in self.levels:
+            h, log_scales = level(h)
+            means.append(log_scales.mean(1).permute(3, 0, 1, 2))  # (B, K, H, W)
+            h = h[: len(h) // 2]  # the half that stays in the flow
+        return pool_means(means)
+
+
+def _raw_over_bound(coupling: Coupling) -> tuple[Tensor, ...]:
+    """The coupling's weights, where those that make raw are divided by the bound: tanh takes raw / b."""
+    *hidden, w3, b3 = coupling.weights(_EXACT)
+    w3[coupling.changed :] /= LOG_SCALE_BOUND
+    b3[coupling.changed :] /= LOG_SCALE_BOUND
+    return *hidden, w3, b3
 
 
 def _positions_outside(x: Tensor) -> Tensor:
-    """(B, C, H, W) to (C, H, W, B)."""
-    return x.permute(1, 2, 3, 0).contiguous()
+    """Images (B, C, H, W) to the flow's state (C, H, W, B), centred."""
+    return x.permute(1, 2, 3, 0).contiguous() - 0.5
 
 
-def _batch_outside(x: Tensor) -> Tensor:
-    """(C, H, W, B) to (B, C, H, W), a view."""
-    return x.permute(3, 0, 1, 2)
+def _squeeze(x: Tensor) -> Tensor:
+    """`Squeeze` on (C, H, W, B): to (4C, H/2, W/2, B)."""
+    c, h, w, b = x.shape
+    return x.view(c, h // 2, 2, w // 2, 2, b).permute(0, 2, 4, 1, 3, 5).reshape(4 * c, h // 2, w // 2, b)

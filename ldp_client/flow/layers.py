@@ -149,6 +149,11 @@ class ZeroConv(nn.Module):
         h: Tensor = self.conv(x)
         return h * (3 * self.gain).exp()
 
+    def folded(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Weight and bias, both times the gain, in a type of their own."""
+        gain = (3 * self.gain.to(dtype)).exp()  # (C, 1, 1)
+        return self.conv.weight.to(dtype) * gain[..., None], cast(Tensor, self.conv.bias).to(dtype) * gain.flatten()
+
 
 class Coupling(nn.Module):
     """Leaves one half of the channels as it is and scales the other: y2 = (x2 + shift(x1)) * s(x1).
@@ -171,11 +176,9 @@ class Coupling(nn.Module):
     def weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Weight and bias of the three convolutions, the last one's times its gain, in a type of their own."""
         first, _, second, _, last = self.network
-        gain = (3 * cast(ZeroConv, last).gain.to(dtype)).exp()  # (C, 1, 1)
-        first, second, last = (cast(nn.Conv2d, layer) for layer in (first, second, cast(ZeroConv, last).conv))
-        weights = [cast(Tensor, t).to(dtype) for layer in (first, second, last) for t in (layer.weight, layer.bias)]
-        w1, b1, w2, b2, w3, b3 = weights
-        return w1, b1, w2, b2, w3 * gain[..., None], b3 * gain.flatten()
+        hidden = [cast(Tensor, t).to(dtype) for layer in (first, second) for t in (layer.weight, layer.bias)]
+        w1, b1, w2, b2 = hidden
+        return w1, b1, w2, b2, *cast(ZeroConv, last).folded(dtype)
 
     def affine(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         """Return shift and log s, each (B, C/2, H, W), for the half that is kept."""

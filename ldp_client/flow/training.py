@@ -2,7 +2,8 @@
 
 `plain` is the flow as `Glow` writes it. The other two keep their tensors as (C, H, W, B), where the halves of a
 coupling are slices and a row of an image is one run of memory whatever its length. ActNorm and 1x1 convolution become
-one matrix, and the couplings' networks matrix products (`flow.products`).
+one matrix, and the couplings' networks matrix products (`flow.products`). Each of the processor's cores takes a part of
+the batch through a whole level, forwards and backwards (`flow.lanes`).
 
 `fast` stores what backward needs. `frugal` stores nothing inside a level: backward recovers the input of each step from
 its output, so memory hardly grows with the number of steps (the idea of Gomez et al., "The Reversible Residual
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from threading import Lock
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -22,8 +24,9 @@ from torch.autograd.function import once_differentiable
 
 from ldp_client.errors import ParameterError
 from ldp_client.flow.glow import Glow, Level, normal_log_density
+from ldp_client.flow.lanes import divide, side_by_side
 from ldp_client.flow.layers import LOG_SCALE_BOUND
-from ldp_client.flow.products import BLOCK, Hidden, Network, Saved
+from ldp_client.flow.products import BackwardRoom, Folded, Hidden, Network, Room
 
 
 class Mode(StrEnum):
@@ -52,13 +55,14 @@ def log_prob(flow: Glow, x: Tensor, mode: Mode, network_type: torch.dtype | None
             raise ParameterError("asked for mixed precision in the plain mode, which has none; use fast or frugal")
         return flow.log_prob(x)
     flow.require_shape(x)
-    run = _stored if mode is Mode.FAST else _inverted
     h, log_p = x - 0.5, x.new_zeros(x.shape[0])
     for level in flow.typed_levels():
         level.require_initialised()
         h = level.squeeze(h)[0].permute(1, 2, 3, 0).contiguous()  # (C, H, W, B)
         matrices, shifts, log_det = _affine(level)
-        h, ladj = run(h, matrices, shifts, _flat_networks(level, x.dtype, network_type or x.dtype))
+        network = Network.stack([Network.of(step.coupling.weights(x.dtype)) for step in level.typed_steps()])
+        walk = (mode is Mode.FAST, network_type or x.dtype, h, matrices, shifts, *network)
+        h, ladj = _Walk.apply(*walk)  # type: ignore[no-untyped-call]
         log_p = log_p + ladj + h.shape[1] * h.shape[2] * log_det
         h = h.permute(3, 0, 1, 2)
         if level.prior is not None:
@@ -67,10 +71,6 @@ def log_prob(flow: Glow, x: Tensor, mode: Mode, network_type: torch.dtype | None
             log_p = log_p + ladj + normal_log_density(z)
     z, ladj = flow.top(h)
     return cast(Tensor, log_p + ladj + normal_log_density(z))
-
-
-def _flat_networks(level: Level, own: torch.dtype, hidden: torch.dtype) -> list[Tensor]:
-    return [tensor.to(hidden) for step in level.typed_steps() for tensor in Network.of(step.coupling, own)]
 
 
 def _affine(level: Level) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,129 +89,162 @@ def _affine(level: Level) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Step(NamedTuple):
-    """One step of flow as matrices: y = coupling(matrix x + shift)."""
+    """One step of flow as matrices, y = coupling(matrix x + shift)."""
 
     matrix: Tensor
     shift: Tensor
-    network: Network
+    network: Folded
 
-    def forward(self, x: Tensor, hidden: Hidden | None = None) -> tuple[Tensor, Tensor, _Coupled]:
-        """(C, H, W, B) to y, the coupling's ladj (B,), and what `backward` needs besides x and y."""
+    def forward(self, x: Tensor, room: Room, hidden: Hidden) -> tuple[Tensor, Tensor]:
+        """(C, H, W, B) to y, and tanh(raw / b) of the coupling, which is its log s over b."""
         y = torch.addmm(self.shift[:, None], self.matrix, x.flatten(1)).view_as(x)
         y1, y2 = y.chunk(2)
-        coupled = self.couple(y1, hidden)
-        y2.add_(coupled.shift).mul_(coupled.scale)  # in place, as a part of y
-        return y, LOG_SCALE_BOUND * coupled.tanh.sum((0, 1, 2)), coupled
+        shift, tanh = self.couple(y1, room, hidden)
+        y2.add_(shift).mul_(_scale(tanh))  # in place, as a part of y
+        return y, tanh
 
-    def couple(self, kept: Tensor, hidden: Hidden | None = None) -> _Coupled:
-        """What the coupling does to the other half: y2 = (x2 + shift) scale, with scale = exp(b tanh(raw / b))."""
-        parameters, saved = self.network.forward(kept, hidden)
-        shift, raw = parameters.chunk(2)
-        tanh = raw.div_(LOG_SCALE_BOUND).tanh_()
-        return _Coupled(shift, tanh, (LOG_SCALE_BOUND * tanh).exp_(), saved)
+    def couple(self, kept: Tensor, room: Room, hidden: Hidden) -> tuple[Tensor, Tensor]:
+        """What the coupling does to the other half: y2 = (x2 + shift) exp(b tanh). The shift stands in the room."""
+        shift, raw = self.network.forward(kept, room, hidden).chunk(2)
+        return shift, raw.div(LOG_SCALE_BOUND).tanh_()
 
-    def unmix(self, y: Tensor, coupled: _Coupled, inverse: Tensor) -> Tensor:
-        """x, given y and the inverse of the matrix."""
+    def unmix(self, y: Tensor, shift: Tensor, tanh: Tensor, inverse: Tensor) -> Tensor:
+        """x, given y, what the coupling did, and the inverse of the matrix."""
         y1, y2 = y.chunk(2)
-        mixed = torch.cat((y1, y2 / coupled.scale - coupled.shift)).flatten(1)
+        mixed = torch.cat((y1, y2 / _scale(tanh) - shift)).flatten(1)
         return (inverse @ mixed.sub_(self.shift[:, None])).view_as(y)
 
     def backward(
-        self, x: Tensor, y: Tensor, coupled: _Coupled, grad: Tensor, grad_ladj: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Network]:
-        """Gradients for x, the matrix, the shift and the network."""
-        (_, y2), (grad_y1, grad_y2) = y.chunk(2), grad.chunk(2)
-        parameters = torch.empty_like(grad)  # gradient for the network's output
+        self, x: Tensor, y: Tensor, tanh: Tensor, grads: _Grads, room: BackwardRoom, hidden: Hidden
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Gradients for x, and for matrix, shift and network; kept half and hidden values are those of its forward."""
+        (_, y2), (grad_y1, grad_y2) = y.chunk(2), grads.y.chunk(2)
+        parameters = torch.empty_like(y)  # gradient for the network's output
         grad_x2, grad_raw = parameters.chunk(2)  # y2 depends on x2 as it does on the coupling's shift
-        torch.mul(grad_y2, coupled.scale, out=grad_x2)
+        torch.mul(grad_y2, _scale(tanh), out=grad_x2)
         torch.mul(grad_y2, y2, out=grad_raw)
-        grad_raw.add_(grad_ladj).mul_(1 - coupled.tanh.square())
-        grad_x1, network = self.network.backward(parameters, coupled.saved)
+        grad_raw.add_(grads.ladj).mul_(1 - tanh.square())
+        grad_x1, network = self.network.backward(parameters, room, hidden)
         mixed = torch.cat((grad_x1.add_(grad_y1), grad_x2)).flatten(1)
-        return (self.matrix.T @ mixed).view_as(x), mixed @ x.flatten(1).T, mixed.sum(1), network
+        return (self.matrix.T @ mixed).view_as(x), [mixed @ x.flatten(1).T, mixed.sum(1), *network]
 
 
-class _Coupled(NamedTuple):
-    """What a coupling's network said, each (C/2, H, W, B), and what its backward needs."""
+class _Grads(NamedTuple):
+    """Gradients for a step's output (C, H, W, B) and for its ladj (B,)."""
 
-    shift: Tensor
+    y: Tensor
+    ladj: Tensor
+
+
+class _Kept(NamedTuple):
+    """What is stored of a step: its output, tanh of its coupling, and its hidden values."""
+
+    y: Tensor
     tanh: Tensor
-    scale: Tensor
-    saved: Saved
+    first: Tensor
+    second: Tensor
 
 
-class _Stored(torch.autograd.Function):
-    """One step whose backward finds everything stored."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, matrix: Tensor, shift: Tensor, *network: Tensor) -> tuple[Tensor, Tensor]:
-        y, ladj, coupled = _Step(matrix, shift, Network(*network)).forward(x)
-        # The shift was used up: backward needs y, not x2.
-        patches, (h1, h2, _) = coupled.saved
-        ctx.save_for_backward(x, y, coupled.tanh, coupled.scale, patches, h1, h2, matrix, shift, *network)
-        return y, ladj
+class _Walk(torch.autograd.Function):
+    """The K steps of a level; a core walks through all of them with its part of the batch, and back."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, grad_ladj: Tensor) -> tuple[Tensor, ...]:
-        x, y, tanh, scale, patches, h1, h2, matrix, shift, *network = ctx.saved_tensors
-        step = _Step(matrix, shift, Network(*network))
-        coupled = _Coupled(shift, tanh, scale, Saved(patches, Hidden(h1, h2, len(h1))))
-        grad_x, grad_matrix, grad_shift, grad_network = step.backward(x, y, coupled, grad, grad_ladj)
-        return grad_x, grad_matrix, grad_shift, *grad_network
-
-
-class _Inverted(torch.autograd.Function):
-    """K steps of which only the end is stored; backward walks back to the input, inverting one step at a time."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, matrices: Tensor, shifts: Tensor, *flat: Tensor) -> tuple[Tensor, Tensor]:
-        y, ladj, block = x, x.new_zeros(x.shape[3]), Hidden.new(BLOCK, flat[0])
-        for step in _steps(matrices, shifts, flat):
-            y, step_ladj, _ = step.forward(y, block)
-            ladj += step_ladj
-        ctx.save_for_backward(y, matrices, shifts, *flat)
-        return y, ladj
+    def forward(ctx: Any, stored: bool, hidden: torch.dtype, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        steps = _steps(weights, x.shape[1], hidden)
+        walks = side_by_side(lambda part: _ascend(part.contiguous(), steps, stored), divide(x, dim=3))
+        ends, ladjs, kept = zip(*walks, strict=True)
+        ctx.stored, ctx.hidden, ctx.lanes = stored, hidden, len(walks)
+        ctx.save_for_backward(*weights, *(tensor for lane in kept for tensor in lane))
+        return torch.cat(ends, dim=3), torch.cat(ladjs)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, grad_ladj: Tensor) -> tuple[Tensor, ...]:
-        y, matrices, shifts, *flat = ctx.saved_tensors
-        inverses = torch.linalg.inv(matrices.double()).to(matrices.dtype)
-        grad_matrices, grad_shifts = torch.empty_like(matrices), torch.empty_like(shifts)
+    def backward(ctx: Any, grad: Tensor, grad_ladj: Tensor) -> tuple[Tensor | None, ...]:
+        split = 2 + len(Network._fields)
+        weights, kept = ctx.saved_tensors[:split], ctx.saved_tensors[split:]
+        steps = _steps(weights, grad.shape[1], ctx.hidden)
+        inverses = None if ctx.stored else torch.linalg.inv(weights[0].double()).to(grad.dtype)
+        each = len(kept) // ctx.lanes
+        parts = [kept[i * each : (i + 1) * each] for i in range(ctx.lanes)]
+        sizes = [part[0].shape[3] for part in parts]
+        grads = map(_Grads, torch.split(grad, sizes, dim=3), torch.split(grad_ladj, sizes))
+        lanes = zip(range(ctx.lanes), parts, grads, strict=True)
+        sums = _Sums(weights, ctx.lanes)
+        grad_x = side_by_side(lambda lane: _descend(steps, inverses, *lane, sums), list(lanes))
+        return None, None, torch.cat(grad_x, dim=3), *sums.totals
+
+
+class _Sums:
+    """Gradients of all lanes for the weights of K steps, added in the order of the lanes, so that they repeat."""
+
+    def __init__(self, weights: Sequence[Tensor], lanes: int) -> None:
         # Room for everything that stays, before the walk: small tensors kept between large ones that come and go would
         # scatter over the memory, which would grow with every step.
-        grad_networks = [torch.empty_like(tensor) for tensor in flat]
-        hidden = Hidden.new(y[0].numel(), flat[0])
-        for k, step in reversed(list(enumerate(_steps(matrices, shifts, flat)))):
-            coupled = step.couple(y.chunk(2)[0], hidden)
-            x = step.unmix(y, coupled, inverses[k])
-            grad, grad_matrices[k], grad_shifts[k], network = step.backward(x, y, coupled, grad, grad_ladj)
-            for room, part in zip(grad_networks[k * len(network) :], network, strict=False):
-                room.copy_(part)
-            y = x
-        return grad, grad_matrices, grad_shifts, *grad_networks
+        self.totals = [torch.empty_like(weight) for weight in weights]
+        self._lanes, self._waiting, self._lock = lanes, dict[int, dict[int, list[Tensor]]](), Lock()
+
+    def add(self, step: int, lane: int, found: list[Tensor]) -> None:
+        """Take what a lane found for a step; the last lane to come adds what all have found."""
+        with self._lock:
+            parts = self._waiting.setdefault(step, {})
+            parts[lane] = found
+            if len(parts) < self._lanes:
+                return
+            del self._waiting[step]
+        for total, first, *others in zip(self.totals, *(parts[i] for i in range(self._lanes)), strict=True):
+            total[step] = first
+            for other in others:
+                total[step].add_(other)
 
 
-def _steps(matrices: Tensor, shifts: Tensor, flat: Sequence[Tensor]) -> list[_Step]:
-    width = len(Network._fields)
-    networks = [Network(*flat[start : start + width]) for start in range(0, len(flat), width)]
-    return [_Step(*parts) for parts in zip(matrices, shifts, networks, strict=True)]
+def _ascend(x: Tensor, steps: list[_Step], stored: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """From x (C, H, W, B) through the steps: y, ladj (B,), and what is kept: x and a `_Kept` for each step, or y."""
+    network, positions = steps[0].network, x[0].numel()
+    room, ladj, kept = Room(x, network), x.new_zeros(x.shape[3]), [x]
+    hidden = Hidden.new(positions, network, stored)
+    for k, step in enumerate(steps):
+        if stored and k:
+            hidden = Hidden.new(positions, network, stored)
+        x, tanh = step.forward(x, room, hidden)
+        ladj += tanh.sum((0, 1, 2))
+        kept = [*kept, *_Kept(x, tanh, hidden.first, hidden.second)] if stored else [x]
+    return x, ladj.mul_(LOG_SCALE_BOUND), kept
 
 
-def _stored(x: Tensor, matrices: Tensor, shifts: Tensor, flat: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """K steps, each stored."""
-    ladj = x.new_zeros(x.shape[3])
-    for step in _steps(matrices, shifts, flat):
-        x, step_ladj = _apply(_Stored, x, step.matrix, step.shift, *step.network)
-        ladj = ladj + step_ladj
-    return x, ladj
+def _descend(
+    steps: list[_Step], inverses: Tensor | None, lane: int, kept: Sequence[Tensor], grads: _Grads, sums: _Sums
+) -> Tensor:
+    """The way back of one lane: the gradient for the start (C, H, W, B); those for the weights go into `sums`.
+
+    What was stored is used; where there are `inverses`, only the end was, and each step's input is computed from its
+    output.
+    """
+    (y, *stored), network = kept, steps[0].network
+    positions = y[0].numel()
+    room, hidden = BackwardRoom(y, network), Hidden.new(positions, network, stored=inverses is not None)
+    for k, step in reversed(list(enumerate(steps))):
+        if inverses is None:
+            width = len(_Kept._fields)
+            x = stored[(k - 1) * width] if k else kept[0]
+            y, tanh, first, second = stored[k * width : (k + 1) * width]
+            hidden = Hidden(first, second, positions)
+            room.kept.gather(y.chunk(2)[0])
+        else:
+            shift, tanh = step.couple(y.chunk(2)[0], room, hidden)
+            x = step.unmix(y, shift, tanh, inverses[k])
+        grad_x, found = step.backward(x, y, tanh, grads, room, hidden)
+        sums.add(k, lane, found)
+        y, grads = x, grads._replace(y=grad_x)
+    return grads.y
 
 
-def _inverted(x: Tensor, matrices: Tensor, shifts: Tensor, flat: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """K steps, none stored."""
-    return _apply(_Inverted, x, matrices, shifts, *flat)
+def _scale(tanh: Tensor) -> Tensor:
+    """exp(log s) of a coupling."""
+    return (LOG_SCALE_BOUND * tanh).exp_()
 
 
-def _apply(function: type[torch.autograd.Function], *inputs: Tensor) -> tuple[Tensor, Tensor]:
-    return cast(tuple[Tensor, Tensor], function.apply(*inputs))  # type: ignore[no-untyped-call]
+def _steps(weights: Sequence[Tensor], side: int, hidden: torch.dtype) -> list[_Step]:
+    """K steps from matrices (K, C, C), shifts (K, C) and stacked networks."""
+    matrices, shifts, *network = weights
+    parts = zip(matrices, shifts, Network(*network).folded(side, hidden), strict=True)
+    return [_Step(*one) for one in parts]

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from ldp_client.errors import EncoderError, ParameterError
-from ldp_client.flow import inference
 from ldp_client.flow.glow import Glow, Shape
 from ldp_client.flow.inference import FrozenGlow
 from tests.flow.random_flow import random_flow, random_images
@@ -32,13 +31,6 @@ def test_latents_ladj_and_map_are_the_flows(shape: Shape, dtype: torch.dtype, to
             assert found.shape == expected.shape
             assert found.dtype == dtype
             assert (found - expected).abs().max() <= tolerance * expected.abs().max()
-
-
-def test_a_batch_of_many_blocks_is_the_batch_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    frozen, x = FrozenGlow(random_flow(SHAPES[0])), random_images(SHAPES[0], 3)
-    whole = frozen.log_scale_map(x)
-    monkeypatch.setattr(inference, "POSITIONS", 7)
-    torch.testing.assert_close(frozen.log_scale_map(x), whole, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
