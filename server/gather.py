@@ -32,6 +32,7 @@ from ldp_client.wire.document import (
     file_name,
     within_limits,
 )
+from server.pulling import Pull, Pulling, await_all
 
 OFFER, PULL = "query.offer", "query.pull"
 SERVER_CONFIG, UNTIL_FINISHED = "server-config", "until-finished"
@@ -77,6 +78,10 @@ class Pace:
     """After this silence a site that is online is offered anew, whatever it still owes: Flower delivers once, and what
     a killed courier or SuperNode had been asked is gone."""
     batches_per_pull: int = 32
+    fetching: float = 0.5
+    """For so long all wait for the replies of one; after that it is fetched beside the others'."""
+    fetches: int = 4
+    """Of one site at once."""
 
 
 @dataclass
@@ -91,6 +96,7 @@ class _Visit:
     quiet_since: float = float("-inf")
     """When it was asked, or answered, last."""
     pending: dict[str, _Request] = field(default_factory=dict)
+    pulls: list[Pull] = field(default_factory=list)
     last: list[Document] | None = None
     progress: bool = False
     failed: bool = False
@@ -119,7 +125,11 @@ def gather(
 
     With `until_finished` also until the centre is finished; a service goes on, for what comes later.
     """
-    _Gathering(grid, centre, Pace() if pace is None else pace, clock, source).run(stop, sleep, until_finished)
+    gathering = _Gathering(grid, centre, Pace() if pace is None else pace, clock, source)
+    try:
+        gathering.run(stop, sleep, until_finished)
+    finally:
+        gathering.end()
 
 
 class _Gathering:
@@ -129,6 +139,7 @@ class _Gathering:
         self._grid, self._centre, self._pace, self._clock, self._source = grid, centre, pace, clock, source
         self._visits: dict[str, _Visit] = {}
         self._next_look = float("-inf")
+        self._pulling = Pulling(grid)
 
     def run(self, stop: Callable[[], bool], sleep: Callable[[float], None], until_finished: bool) -> None:
         ended = until_finished and self._centre.finished()
@@ -138,6 +149,10 @@ class _Gathering:
             ended = self._collect() and until_finished and self._centre.finished()
             if not ended:
                 sleep(self._rest())
+
+    def end(self) -> None:
+        """Let go of what is still on its way."""
+        self._pulling.end()
 
     def _look_for_nodes(self) -> None:
         """Visit the enrolled sites whose node is online; nothing is asked of the others."""
@@ -215,28 +230,41 @@ class _Gathering:
     def _collect(self) -> bool:
         """Handle what has come, site by site; returns whether anything came."""
         came = False
-        for visit in list(self._visits.values()):
-            if not visit.pending:
-                continue
-            try:
-                # One site at a time: a reply that Flower cannot inflate raises here, and must cost no other site its.
-                replies = list(self._grid.pull_messages(list(visit.pending)))
-            except httpx.HTTPError:
-                # The SuperLink itself does not answer: no site's doing.
-                raise
-            except Exception as error:
-                # What cannot be inflated can raise anything: DecodeError, IndexError, RecursionError have been seen.
-                visit.pending.clear()
-                self._failed(visit, type(error).__name__)
-                replies = []
-            for reply in replies:
-                came = True
-                self._handle(visit, reply)
+        visits = list(self._visits.values())
+        await_all([pull for visit in visits for pull in self._fetch(visit)], self._pace.fetching)
+        for visit in visits:
+            waited = bool(visit.pending)
+            for pull in [pull for pull in visit.pulls if pull.done]:
+                visit.pulls.remove(pull)
+                for reply in self._fetched(visit, pull):
+                    came = True
+                    self._handle(visit, reply)
             now = self._clock()
             self._forget(visit, [key for key, request in visit.pending.items() if request.until < now], "expired")
-            if not visit.pending:
+            if waited and not visit.pending:
                 self._settle(visit)
         return came
+
+    def _fetch(self, visit: _Visit) -> list[Pull]:
+        """Begin to fetch what is asked of one site and not being fetched: none costs another site its replies."""
+        fetched = {message_id for pull in visit.pulls for message_id in pull.message_ids}
+        wanted = [message_id for message_id in visit.pending if message_id not in fetched]
+        if not wanted or len(visit.pulls) >= self._pace.fetches:
+            return []
+        pull = self._pulling.begin(wanted)
+        visit.pulls.append(pull)
+        return [pull]
+
+    def _fetched(self, visit: _Visit, pull: Pull) -> list[Message]:
+        try:
+            return pull.replies.result()
+        except httpx.HTTPError:
+            # The SuperLink itself does not answer: no site's doing.
+            raise
+        except Exception as error:
+            # What Flower cannot inflate can raise anything: DecodeError, IndexError, RecursionError have been seen.
+            self._forget(visit, [key for key in visit.pending if key in pull.message_ids], type(error).__name__)
+            return []
 
     def _handle(self, visit: _Visit, reply: Message) -> None:
         # Replies that the SuperLink makes itself (a node is gone, a time ran out) bear its own node id: only the id of

@@ -46,6 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ldp_client.cli",),
 )
 SERVER_LAYERS: tuple[tuple[str, ...], ...] = (
+    ("server.pulling",),
     ("server.store", "server.certificates", "server.datasets", "server.edge", "server.gather"),
     ("server.learning", "server.intake", "server.config", "server.superlink"),
     ("server.centre", "server.benchmarks"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,8 @@ class Node:
     mangle: Mangle = lambda _request, reply: reply
     silent: bool = False
     broken: Exception | None = None
+    stuck: threading.Event | None = None
+    """Its first reply is announced and does not come before this is set."""
 
 
 @dataclass
@@ -92,6 +95,9 @@ class SmallGrid(Grid):
         for message_id in message_ids:
             if message_id in self._ready and self._ready[message_id][0] <= self.clock():
                 _, node, reply = self._ready.pop(message_id)
+                if node.stuck is not None:
+                    stuck, node.stuck = node.stuck, None
+                    assert stuck.wait(60)
                 if node.broken is not None:
                     raise node.broken
                 replies.append(reply)
@@ -237,6 +243,44 @@ def test_one_site_that_is_silent_holds_up_no_other(world: World) -> None:
     world.grid.nodes[1].silent = True
     world.gather(seconds=60)
     assert world.centre.batches == {"site-2": [b"sealed 2"]}
+
+
+def test_a_reply_that_never_comes_whole_holds_up_no_other_site_and_its_own_for_a_while_only(world: World) -> None:
+    """What a SuperNode that is killed half-way leaves: Flower waits for the rest of its reply for minutes."""
+    stuck = world.grid.nodes[1].stuck = threading.Event()
+    arrived: dict[str, float] = {}
+    submit = world.centre.submit
+
+    def submit_at(site: str, sealed: bytes) -> None:
+        arrived[site] = world.clock()
+        submit(site, sealed)
+
+    world.centre.submit = submit_at  # type: ignore[method-assign]
+    try:
+        world.gather(pace=Pace(fetching=0.05))
+        assert world.centre.batches == {"site-1": [b"sealed 1"], "site-2": [b"sealed 2"]}
+        assert arrived["site-2"] < 10 < 20 < arrived["site-1"] < 40
+    finally:
+        stuck.set()
+
+
+def test_a_site_that_never_ends_a_reply_is_fetched_from_so_often_only(world: World) -> None:
+    waiting, never = threading.Semaphore(0), threading.Event()
+
+    def pull(message_ids: Iterable[str]) -> Iterable[Message]:
+        waiting.release()
+        assert never.wait(60)
+        return []
+
+    world.grid.pull_messages = pull  # type: ignore[method-assign]
+    try:
+        world.gather(seconds=100, pace=Pace(fetching=0.01, fetches=3, ttl=1000.0))
+        begun = 0
+        while waiting.acquire(blocking=False):
+            begun += 1
+        assert begun == 2 * 3  # of two sites
+    finally:
+        never.set()
 
 
 @pytest.mark.parametrize(
