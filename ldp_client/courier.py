@@ -16,15 +16,17 @@ import importlib.metadata
 import logging
 import signal
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import httpx
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode, SubStatus
+from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender
@@ -36,7 +38,7 @@ from flwr.supercore.interceptors import (
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from ldp_client.errors import ConfigurationError, FormatError, LdpError
+from ldp_client.errors import ConfigurationError, ExchangeError, FormatError, LdpError
 from ldp_client.spool import Inbox, Outbox
 from ldp_client.wire.document import (
     DOWN_KINDS,
@@ -54,6 +56,8 @@ FLOWER_VERSIONS = ((1, 41), (1, 43))
 """From the first, up to but without the second."""
 OFFER, PULL = "query.offer", "query.pull"
 REFUSAL = "the courier did not answer"
+PATIENCE_SECONDS = 60.0
+"""So long nothing more of a message may come before it is given up. Its sender asks again."""
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 _Item = TypeVar("_Item", str, bytes)
 _log = logging.getLogger(__name__)
@@ -172,7 +176,7 @@ def _perform(config: CourierConfig, token: str, app: ClientApp) -> None:
         heartbeat.start()
         status, context = SubStatus.FAILED, None
         try:
-            message, context, _run, _bundle = pull_task_input(client)
+            message, context, _run, _bundle = pull_task_input(cast(RuntimeHttpClient, Impatient(client)))
             push_message(client, answer(app, message, context), context)
             status = SubStatus.COMPLETED
             _log.info("answered %s", message.metadata.message_type)
@@ -181,6 +185,38 @@ def _perform(config: CourierConfig, token: str, app: ClientApp) -> None:
         finally:
             heartbeat.stop()
             push_task_output(client, context, status, "" if status == SubStatus.COMPLETED else REFUSAL)
+
+
+class Impatient:
+    """A client of the SuperNode that gives a message up of which nothing more comes.
+
+    The SuperNode announces a message before its parts have come. Where a SuperLink was killed half-way they never do,
+    and Flower asks for them for hours, while nothing else is answered.
+    """
+
+    def __init__(
+        self,
+        client: RuntimeHttpClient,
+        seconds: float = PATIENCE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client, self._seconds, self._clock, self._moved = client, seconds, clock, clock()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._client, name)
+
+    def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:  # noqa: N802, Flower's name
+        """One part of a message.
+
+        Raises:
+            ExchangeError: it is not here, and nothing has come for too long.
+        """
+        response: PullObjectResponse = self._client.PullObject(request)
+        if response.object_available:
+            self._moved = self._clock()
+        elif self._clock() - self._moved > self._seconds:
+            raise ExchangeError(f"nothing more of a message came for {self._seconds:g} seconds")
+        return response
 
 
 def _beat(client: RuntimeHttpClient) -> bool:
