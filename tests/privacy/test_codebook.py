@@ -435,6 +435,10 @@ def test_only_directions_of_this_spec_are_taken() -> None:
         mechanism(value, public * 2, SystemSource())
     with pytest.raises(ParameterError, match="a codebook's seed has 32 bytes; found another length"):
         mechanism(value, [bytes(31)], SystemSource())
+    with pytest.raises(ParameterError, match="found another length or kind"):
+        mechanism(value, ["0" * 32], SystemSource())  # type: ignore[list-item]
+    with pytest.raises(ParameterError, match="2 indices need as many seeds; found 1"):
+        codebook.decode(spec, [0, 1], public)
     with pytest.raises(ParameterError, match="a codebook of 64 codewords has no codeword 64"):
         codeword(spec, public[0], 64)
     with pytest.raises(ParameterError, match="noised indices come from a mechanism"):
