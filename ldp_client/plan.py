@@ -98,8 +98,14 @@ def _evaluation_lines(plan: Plan, evaluation: Evaluation) -> list[str]:
 
 def _release_lines(plan: Plan, campaign: Campaign) -> list[str]:
     unit = plan.unit
+    # What this campaign has charged is not counted: of a campaign that is complete, nothing is left.
     return [
-        f"{plan.records} records of {plan.units} {unit}s would be released; {plan.quarantined} files are set aside",
+        (
+            f"{plan.records} records of {plan.units} {unit}s would be released"
+            if plan.units
+            else "nothing would be released: no X-ray is left here that can be and was not yet"
+        )
+        + f"; {plan.quarantined} files are set aside",
         f"each costs epsilon {campaign.loss_per_record}, X-ray and label together",
         f"no {unit} spends more than epsilon {PrivacyLoss(plan.bound_micro_epsilon_per_unit)} on this campaign "
         f"({campaign.cap} record{'s' if campaign.cap > 1 else ''} at most)",

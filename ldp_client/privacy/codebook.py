@@ -98,8 +98,8 @@ class Codebook:
             )
         if len(seeds) != len(value.steps):
             raise ParameterError(f"{len(value.steps)} records need as many seeds; found {len(seeds)}")
-        if any(len(seed) != SEED_BYTES for seed in seeds):
-            raise ParameterError(f"a codebook's seed has {SEED_BYTES} bytes; found another length")
+        if not all(type(seed) is bytes and len(seed) == SEED_BYTES for seed in seeds):
+            raise ParameterError(f"a codebook's seed has {SEED_BYTES} bytes; found another length or kind")
         count, outside = self.spec.subset, self.spec.codewords - self.spec.subset
         inside = coins(self.spec.threshold, len(seeds), source)
         # A rank for either side, whichever the coin chose: how many bytes are read says nothing of it.
@@ -162,8 +162,10 @@ def decode(spec: CodebookSpec, indices: Sequence[int], seeds: Sequence[bytes]) -
     """Unbiased estimates of the directions, v_j / (|v_j| m). Shape (N, d).
 
     Raises:
-        ParameterError: an index or a seed that this codebook cannot have.
+        ParameterError: an index or a seed that this codebook cannot have, or not as many of the one as of the other.
     """
+    if len(indices) != len(seeds):
+        raise ParameterError(f"{len(indices)} indices need as many seeds; found {len(seeds)}")
     words = np.array(
         [codeword(spec, seed, int(index)) for index, seed in zip(indices, seeds, strict=True)], dtype=float
     )

@@ -201,9 +201,10 @@ def verdict(release: ReleaseSpec, population: Population, records: int, predicti
         how = "work, with a loss"
     else:
         how = "work nearly as well as without noise"
+    # A floor is rounded down: .696 is not above .70.
+    low = math.floor(100 * prediction.low) / 100
     return (
-        f"{place} {how}: AUC {auc:.2f} expected, above {prediction.low:.2f} nine times in ten, "
-        f"{population.auc:.2f} without noise"
+        f"{place} {how}: AUC {auc:.2f} expected, above {low:.2f} nine times in ten, {population.auc:.2f} without noise"
     )
 
 

@@ -129,10 +129,10 @@ def predict(
     where not, it is computed for standard normal ones. With more than two classes the area is the mean over pairs.
 
     Raises:
-        ParameterError: fewer than 1 record, a prevalence of another number of classes than the release, or outputs of
-            another dimension.
+        ParameterError: no number of records from 1 on, a prevalence of another number of classes than the release, or
+            outputs of another dimension.
     """
-    if records < 1:
+    if not 1 <= records < math.inf:
         raise ParameterError(f"a classifier needs at least 1 record; found {records}")
     if len(population.prevalence) != release.classes:
         raise ParameterError(

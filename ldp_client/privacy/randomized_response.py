@@ -27,7 +27,12 @@ class Labels:
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, np.ndarray) or self.values.dtype != np.int64 or self.values.ndim != 1:
-            raise ParameterError("labels are a (N,) array of int64")
+            found = (
+                f"shape {self.values.shape} of {self.values.dtype}"
+                if isinstance(self.values, np.ndarray)
+                else type(self.values).__name__
+            )
+            raise ParameterError(f"labels are a (N,) array of int64, each the number of a label; found {found}")
         values = frozen(self.values)
         object.__setattr__(self, "values", values)
         if values.size and not 0 <= int(values.min()) <= int(values.max()) < self.classes:

@@ -89,7 +89,7 @@ def advise(
         say(seen.sentence())
     show([{name: value for name, value in row.items() if name != "keys"} for a in found for row in _rows(a)], output)
     for advice in found:
-        say([f"AUC {advice.population.auc:g} without noise:", *(f"  {line}" for line in advice.sentences())])
+        say([f"AUC {advice.population.auc:.3g} without noise:", *(f"  {line}" for line in advice.sentences())])
         if not advice.at_chance:
             keys = campaign_keys(advice.recommended.candidate.release)
             say("  campaign.toml: " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in keys.items()))

@@ -18,10 +18,11 @@ import pytest
 from ldp_client.cli.main import main
 from ldp_client.flow.encoder import read_card, shipped
 from ldp_client.ledger.store import ChargeRequest
+from ldp_client.plan import lines
 from ldp_client.privacy.release_design import joint_laplace
 from ldp_client.site import open_site
 from ldp_client.verify import verify_export
-from ldp_client.wire.campaign import campaign_id
+from ldp_client.wire.campaign import Plan, campaign_id
 from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.chain import Genesis
 from ldp_client.wire.envelope import ENROLMENT, OneKey, open_envelope
@@ -293,6 +294,8 @@ def test_campaign_is_listed_shown_and_planned(ldp: Terminal, world: World) -> No
     assert ldp("campaign", "plan", "pneumonia", "--format", "json") == 0
     (plan,) = json.loads(ldp.out)
     assert (plan["records"], plan["units"], plan["quarantined"]) == (30, 30, 0)
+    done = Plan(**{key: plan[key] for key in Plan.model_fields} | {"records": 0, "units": 0})
+    assert lines(done, world.campaign)[0].startswith("nothing would be released: no X-ray is left here that can be")
     assert ldp("campaign", "plan", "pneumonia") == 0
     assert ldp.out.startswith("30 records of 30 images would be released; 0 files are set aside\n")
     assert "with 300 records and 2 coordinates the classifier would" in ldp.out  # ten times this site's

@@ -134,6 +134,14 @@ def test_equal_scores_are_told_apart_by_index(monkeypatch: pytest.MonkeyPatch) -
     assert near[0].tolist() == [True] * 4 + [False] * 6
 
 
+def test_scores_have_lengths_in_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """(3, 1) and (99, 1) score alike over the lengths 3 and 99; over those of floats the second would be nearer."""
+    words = np.array([[3, 1], [99, 1]], dtype=np.int16)
+    monkeypatch.setattr(codebook, "codewords", lambda spec, seed: words)
+    value = clip(np.array([[RADIUS, 0]]), DirectionClip(radius_steps=RADIUS))
+    assert nearest(book(2, count=2, subset=1), value.steps, seeds(1)).tolist() == [[True, False]]
+
+
 def test_the_zero_vector_points_along_the_first_axis() -> None:
     assert directions((0.0, 0.0, 0.0)).steps.tolist() == [[RADIUS, 0, 0]]
     assert directions((math.nan, -math.inf, 0.0)).steps.tolist() == [[RADIUS, 0, 0]]
@@ -435,6 +443,10 @@ def test_only_directions_of_this_spec_are_taken() -> None:
         mechanism(value, public * 2, SystemSource())
     with pytest.raises(ParameterError, match="a codebook's seed has 32 bytes; found another length"):
         mechanism(value, [bytes(31)], SystemSource())
+    with pytest.raises(ParameterError, match="found another length or kind"):
+        mechanism(value, ["0" * 32], SystemSource())  # type: ignore[list-item]
+    with pytest.raises(ParameterError, match="2 indices need as many seeds; found 1"):
+        codebook.decode(spec, [0, 1], public)
     with pytest.raises(ParameterError, match="a codebook of 64 codewords has no codeword 64"):
         codeword(spec, public[0], 64)
     with pytest.raises(ParameterError, match="noised indices come from a mechanism"):

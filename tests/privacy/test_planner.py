@@ -19,7 +19,7 @@ from examples.bench.planner import area, areas, grid, released
 from ldp_client.errors import ParameterError
 from ldp_client.flow.encoder import Encoder, shipped
 from ldp_client.privacy.forecast import outlook, outlook_lines
-from ldp_client.privacy.planner import SCENARIOS, advise, campaign_keys, candidates
+from ldp_client.privacy.planner import SCENARIOS, advise, campaign_keys, candidates, verdict
 from ldp_client.privacy.prediction import Population, _ball, _box, _left_of_direction, predict
 from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
 from ldp_client.privacy.release_spec import ReleaseSpec
@@ -181,6 +181,14 @@ def test_all_mechanisms_are_compared_and_one_is_recommended() -> None:
     }
 
 
+def test_what_nine_in_ten_reach_is_never_rounded_up() -> None:
+    hard = Population(0.7, (0.5, 0.5))
+    release = joint_codebook(epsilon=2, classes=2, bottleneck_dimension=2)
+    found = predict(release, hard, 2_700)
+    assert 0.695 < found.low < 0.7  # to the nearest hundredth, .70
+    assert "AUC 0.70 expected, above 0.69 nine times in ten" in verdict(release, hard, 2_700, found)
+
+
 def test_keys_ask_for_the_release_that_they_were_taken_from() -> None:
     by_name = {
         one.name: campaign_keys(one.release) for one in candidates(epsilon=2, classes=2, dimension=8, latents=64)
@@ -234,6 +242,8 @@ def test_impossible_questions_are_refused() -> None:
     release = dp_glow(epsilon=2, label_epsilon=1, classes=2, latents=4)
     with pytest.raises(ParameterError, match="at least 1 record; found 0"):
         predict(release, EVEN, 0)
+    with pytest.raises(ParameterError, match="at least 1 record; found nan"):
+        predict(release, EVEN, math.nan)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="2 labels and the prevalence 3 shares"):
         predict(release, Population(0.9, (0.2, 0.3, 0.5)), 10)
     with pytest.raises(ParameterError, match=r"takes 4 numbers of an X-ray; found public outputs \(5, 3\)"):

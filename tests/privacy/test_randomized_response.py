@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import opendp.prelude as dp
@@ -76,9 +77,17 @@ def test_labels_outside_their_classes_do_not_exist(values: np.ndarray) -> None:
         Labels(values, 3)
 
 
-@pytest.mark.parametrize("values", [np.array([0.0]), np.array([[0]]), np.array([0], dtype=np.int32)])
-def test_labels_are_a_row_of_int64(values: np.ndarray) -> None:
-    with pytest.raises(ParameterError, match=r"labels are a \(N,\) array of int64"):
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (np.array([0.0]), r"shape \(1,\) of float64"),
+        (np.array([[0]]), r"shape \(1, 1\) of int64"),
+        (np.array([0], dtype=np.int32), r"shape \(1,\) of int32"),
+        ([0], "list"),
+    ],
+)
+def test_labels_are_a_row_of_int64(values: Any, found: str) -> None:
+    with pytest.raises(ParameterError, match=rf"^labels are a \(N,\) array of int64, .*; found {found}$"):
         Labels(values, 3)
 
 
