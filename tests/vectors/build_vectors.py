@@ -19,12 +19,23 @@ from numpy.typing import NDArray
 
 from ldp_client.privacy.clipping import clip
 from ldp_client.privacy.drawing import draw, prepare
+from ldp_client.privacy.histogram import Histogram, count, histogram
 from ldp_client.privacy.image_spec import CampaignRelease, ImageSpec, image, noised_release
 from ldp_client.privacy.images import make_images
 from ldp_client.privacy.laplace import DiscreteLaplace
 from ldp_client.privacy.noise import discrete_laplace, shuffled
 from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
-from ldp_client.wire.campaign import Approval, Campaign, Plan, Policy, campaign_id, plan_commitment, policy_id
+from ldp_client.wire.answer import pack_answer
+from ldp_client.wire.campaign import (
+    Approval,
+    Campaign,
+    EvaluationRule,
+    Plan,
+    Policy,
+    campaign_id,
+    plan_commitment,
+    policy_id,
+)
 from ldp_client.wire.canonical import Wire, canonical_bytes
 from ldp_client.wire.chain import (
     ZERO,
@@ -35,12 +46,14 @@ from ldp_client.wire.chain import (
     KeyRotation,
     LedgerEntry,
     PolicyEntry,
+    Query,
     Seal,
     entry_body,
     subject_commitment,
     walk,
 )
 from ldp_client.wire.envelope import APPROVAL, CAMPAIGN, POLICY, ROTATION, close_envelope
+from ldp_client.wire.evaluation import Evaluation, asked_id
 from ldp_client.wire.exchange import (
     Batch,
     BatchHeader,
@@ -138,6 +151,36 @@ OTHER_RELEASES: dict[str, CampaignRelease] = {
     "dp_glow": dp_glow(epsilon=8, label_epsilon=2, classes=2, latents=4),
     "image": image(joint_codebook(epsilon=2, classes=2, bottleneck_dimension=2), side=3, candidates=4),
 }
+EVALUATION_DOCUMENT = Evaluation(
+    name="pneumonia-2026-check",
+    purpose="How well the shared classifier does on X-rays that were never released",
+    encoder=ENCODER,
+    classifier=b'{"a": "classifier"}',
+    weights=bytes(range(8)),
+    label_names=("normal", "pneumonia"),
+    histogram=histogram(epsilon="1/2", classes=2, bins=4, cap=2),
+    edges=("-0.5", "0", "0.75"),
+    unit="patient",
+    cap=2,
+    micro_epsilon_per_unit=500_000,
+    ends="2026-12-31",
+)
+COUNTED = {"units": [1, 1, 1, 2, 3], "labels": [0, 0, 0, 1, 1], "bins": [0, 1, 1, 3, 2]}
+ANSWER = Histogram(EVALUATION_DOCUMENT.histogram)(
+    count(
+        EVALUATION_DOCUMENT.histogram,
+        COUNTED["units"],
+        np.array(COUNTED["labels"], dtype=np.int64),
+        np.array(COUNTED["bins"], dtype=np.int64),
+    ),
+    Stream("answer"),
+)
+QUERY = Query(
+    subjects=hashlib.sha256(b"a committed set").hexdigest(),
+    campaign=asked_id(EVALUATION_DOCUMENT),
+    approval=3,
+    micro_epsilon=500_000,
+)
 ROTATION_DOCUMENT = Rotation(
     site="site-a",
     ledger_id=LEDGER,
@@ -198,6 +241,10 @@ HEADER = BatchHeader(
 DOCUMENTS: dict[str, Wire] = {
     "campaign": CAMPAIGN_DOCUMENT,
     "policy": POLICY_DOCUMENT,
+    "policy_with_evaluations": POLICY_DOCUMENT.model_copy(
+        update={"evaluations": EvaluationRule(share_percent=20, max_micro_epsilon=1_000_000)}
+    ),
+    "evaluation": EVALUATION_DOCUMENT,
     "plan": PLAN_DOCUMENT,
     "approval": APPROVAL_DOCUMENT,
     "enrolment": Enrolment(site="site-a", name="Hôpital A", genesis=ENTRIES["genesis"], node_key="ssh-key"),  # type: ignore[arg-type]
@@ -262,8 +309,17 @@ def golden() -> dict[str, dict[str, Any]]:
     for name, body in zip(ENTRIES, BODIES, strict=True):
         vectors[f"entry_{name}"] = {"kind": "LedgerEntry", "bytes": body.decode()}
     vectors["entry_key_rotation_old_key_lost"] = {"kind": "LedgerEntry", "bytes": entry_body(LOST).decode()}
+    vectors["entry_query"] = {"kind": "LedgerEntry", "bytes": entry_body(QUERY).decode()}
+    vectors["answer"] = {
+        **COUNTED,
+        "cap": EVALUATION_DOCUMENT.cap,
+        "counts": ANSWER.counts.tolist(),
+        "hex": pack_answer(ANSWER).hex(),
+        "digest_at_query_4": record_digest(asked_id(EVALUATION_DOCUMENT), 4, pack_answer(ANSWER)),
+    }
     vectors["identifiers"] = {
         "campaign": campaign_id(CAMPAIGN_DOCUMENT),
+        "evaluation": asked_id(EVALUATION_DOCUMENT),
         "policy": policy_id(POLICY_DOCUMENT),
         "plan_commitment": plan_commitment(PLAN_DOCUMENT, bytes(32)),
         "header": header_id(HEADER),
@@ -371,6 +427,7 @@ def bad() -> dict[str, dict[str, Any]]:
     envelope = entry_body(ENTRIES["policy"]).decode()
     lost = entry_body(LOST).decode()
     rotation = canonical_bytes(ROTATION_DOCUMENT).decode()
+    evaluation = canonical_bytes(EVALUATION_DOCUMENT).decode()
     reordered = json.dumps(dict(reversed(json.loads(campaign).items())), separators=(",", ":"), ensure_ascii=False)
 
     def changed(text: str, old: str, new: str) -> str:
@@ -448,7 +505,45 @@ def bad() -> dict[str, dict[str, Any]]:
         ),
         "entry_base64_without_padding": (changed(envelope, '","kind"', '=","kind"'), ""),
     }
+    evaluations = {
+        "loss_says_less": (
+            changed(evaluation, '"micro_epsilon_per_unit":500000', '"micro_epsilon_per_unit":1'),
+            "first fault at 'the start'",
+        ),
+        "counts_for_another_cap": (
+            changed(evaluation, '{"cap":2,"classifier"', '{"cap":3,"classifier"'),
+            "first fault at 'the start'",
+        ),
+        "edges_not_ascending": (
+            changed(evaluation, '["-0.5","0","0.75"]', '["-0.5","0.75","0"]'),
+            "first fault at 'the start'",
+        ),
+        "edge_as_number": (changed(evaluation, '["-0.5","0","0.75"]', '["-0.5",0,"0.75"]'), "at 'edges"),
+        "edge_without_end": (changed(evaluation, '"0.75"', '"0.' + "3" * 100 + '"'), "at 'edges"),
+        "edge_missing": (changed(evaluation, '["-0.5","0","0.75"]', '["-0.5","0"]'), "first fault at 'the start'"),
+        "same_label_twice": (
+            changed(evaluation, '["normal","pneumonia"]', '["normal","normal"]'),
+            "first fault at 'the start'",
+        ),
+        "without_classifier": (
+            changed(evaluation, _text_of(evaluation, "classifier"), ""),
+            "first fault at 'the start'",
+        ),
+        "sensitivity_as_a_field": (changed(evaluation, '"bins":4', '"bins":4,"sensitivity":1'), "at 'histogram"),
+        "of_no_bins": (changed(evaluation, '"bins":4', '"bins":0'), "at 'histogram"),
+    }
+    query = entry_body(QUERY).decode()
+    entries |= {
+        "entry_query_of_nothing": (changed(query, '"micro_epsilon":500000', '"micro_epsilon":0'), "micro_epsilon"),
+        "entry_query_without_set": (changed(query, f',"subjects":"{QUERY.subjects}"', ""), "at 'entry.query.subjects'"),
+        "entry_query_that_counts_its_set": (
+            changed(query, '"kind"', '"count":5,"kind"'),
+            "first fault at 'entry.query')",
+        ),
+    }
     vectors: dict[str, dict[str, Any]] = {}
+    for name, (text, error) in evaluations.items():
+        vectors[f"bad_evaluation_{name}"] = {"kind": "Evaluation", "bytes": text, "error": error}
     for name, (text, error) in campaigns.items():
         vectors[f"bad_{name}"] = {"kind": "Campaign", "bytes": text, "error": error}
     for name, (text, error) in entries.items():
@@ -478,6 +573,11 @@ def bad() -> dict[str, dict[str, Any]]:
         # Lone surrogates and control characters are escapes inside these texts, never characters of the file.
         vector["bytes"].encode()
     return vectors
+
+
+def _text_of(text: str, field: str) -> str:
+    found: str = json.loads(text)[field]
+    return found
 
 
 def _other_alphabet(text: str) -> str:

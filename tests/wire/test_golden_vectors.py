@@ -11,11 +11,12 @@ import pytest
 
 from ldp_client.errors import FormatError, VerificationError
 from ldp_client.privacy.release_spec import JointLaplaceSpec
-from ldp_client.wire import campaign, exchange, rotation
+from ldp_client.wire import campaign, evaluation, exchange, rotation
+from ldp_client.wire.answer import unpack_answer
 from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.chain import ZERO, Genesis, KeyRotation, entry_body, parse_entry, walk
 from ldp_client.wire.envelope import OneKey, open_envelope
-from ldp_client.wire.record import unpack
+from ldp_client.wire.record import record_digest, unpack
 from ldp_client.wire.rotation import KeysInForce, open_rotation
 from ldp_client.wire.signing import SigningKey
 
@@ -39,7 +40,7 @@ def reread(kind: str, body: bytes) -> bytes:
         assert isinstance(genesis, Genesis)
         open_rotation(entry, KeysInForce.of(genesis), genesis.site, genesis.ledger_id, 7)
         return body
-    found = next(module for module in (campaign, exchange, rotation) if hasattr(module, kind))
+    found = next(module for module in (campaign, evaluation, exchange, rotation) if hasattr(module, kind))
     return canonical_bytes(parse(getattr(found, kind), body))
 
 
@@ -92,3 +93,10 @@ def test_the_records_on_file_hold_the_integers_beside_them() -> None:
     file = vector("record")
     release: JointLaplaceSpec = parse(campaign.Campaign, vector("campaign")["bytes"].encode()).release
     assert [unpack(bytes.fromhex(record), release).tolist() for record in file["hex"]] == file["steps"]
+
+
+def test_the_answer_on_file_holds_the_counts_beside_it() -> None:
+    file, asked = vector("answer"), parse(evaluation.Evaluation, vector("evaluation")["bytes"].encode())
+    payload = bytes.fromhex(file["hex"])
+    assert unpack_answer(payload, asked.histogram).tolist() == file["counts"]
+    assert record_digest(evaluation.asked_id(asked), 4, payload) == file["digest_at_query_4"]
