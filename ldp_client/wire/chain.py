@@ -117,7 +117,9 @@ class KeyRotation(Wire):
 LedgerEntry = Genesis | PolicyEntry | ApprovalEntry | Charge | Seal | Abandon | Query | KeyRotation
 
 
-class _AnyEntry(Wire):
+class EntryBody(Wire):
+    """What the chain hashes: one entry, told apart by its kind."""
+
     entry: Annotated[LedgerEntry, Field(discriminator="kind")]
 
 
@@ -150,7 +152,7 @@ def entry_body(entry: LedgerEntry) -> bytes:
         return charge_body(entry.subject, entry.campaign, entry.approval, entry.micro_epsilon)
     if isinstance(entry, Seal):
         return seal_body(entry.charge, entry.record)
-    return canonical_bytes(_AnyEntry(entry=entry))
+    return canonical_bytes(EntryBody(entry=entry))
 
 
 def parse_entry(body: bytes) -> LedgerEntry:
@@ -170,7 +172,7 @@ def parse_entry(body: bytes) -> LedgerEntry:
             approval=int(found[1]),
             micro_epsilon=int(found[3]),
         )
-    return parse(_AnyEntry, body, limit=MAX_ENTRY_BYTES).entry
+    return parse(EntryBody, body, limit=MAX_ENTRY_BYTES).entry
 
 
 class ChargeTerms(NamedTuple):
@@ -219,7 +221,7 @@ def read_entry(body: bytes) -> Said:
                 return SealTerms(charge, record.decode())
         elif int(approval) <= MAX_INTEGER and int(cost) <= MAX_MICRO_EPSILON:
             return ChargeTerms(campaign.decode(), int(approval), int(cost))
-    entry = parse(_AnyEntry, body, limit=MAX_ENTRY_BYTES).entry
+    entry = parse(EntryBody, body, limit=MAX_ENTRY_BYTES).entry
     if isinstance(entry, Charge):
         return ChargeTerms(entry.campaign, entry.approval, entry.micro_epsilon)
     return SealTerms(entry.charge, entry.record) if isinstance(entry, Seal) else entry

@@ -18,11 +18,11 @@ from ldp_client.wire.chain import (
     Abandon,
     Charge,
     ChargeTerms,
+    EntryBody,
     LedgerEntry,
     PolicyEntry,
     Seal,
     SealTerms,
-    _AnyEntry,
     charge_body,
     entry_body,
     link,
@@ -51,9 +51,9 @@ CHARGES = st.builds(
 
 @given(st.one_of(CHARGES, st.builds(Seal, charge=NUMBERS, record=DIGESTS)))
 def test_the_short_way_to_write_and_read_an_entry_is_the_general_one(entry: LedgerEntry) -> None:
-    body = canonical_bytes(_AnyEntry(entry=entry))
+    body = canonical_bytes(EntryBody(entry=entry))
     assert entry_body(entry) == body
-    assert parse_entry(body) == entry == parse(_AnyEntry, body).entry
+    assert parse_entry(body) == entry == parse(EntryBody, body).entry
     assert parse_entry(body).model_fields_set <= entry.model_fields_set | {"kind"}
 
 
@@ -63,7 +63,7 @@ def test_the_short_way_refuses_what_the_general_one_refuses(entry: LedgerEntry, 
     place, byte = data.draw(st.integers(0, len(body) - 1)), data.draw(st.integers(0, 255))
     body[place] = byte
     try:
-        expected: LedgerEntry | None = parse(_AnyEntry, bytes(body)).entry
+        expected: LedgerEntry | None = parse(EntryBody, bytes(body)).entry
     except FormatError:
         expected = None
     try:
