@@ -5,6 +5,11 @@ stays the bytes it came as, and what answers is the ClientApp below, which the h
 answered, `query.offer` and `query.pull`; anything else gets an error in fixed words, because Flower would carry an
 exception's own text (paths included) to the server.
 
+A SuperNode gives out one message and waits for its answer, for ever; then it gives out the next. So each message that
+has come is answered, however late. But it announces a message before its parts have come, and where the run ends
+meanwhile it forgets that one without a word. So each task has a thread of its own: one that waits in vain holds up no
+other.
+
 Flower has no public interface for such a runner, so this one file uses internal modules of it; the versions it was
 tested with are in FLOWER_VERSIONS, and tests/exchange/test_flower_contract.py fails when their shape changes.
 """
@@ -16,20 +21,19 @@ import importlib.metadata
 import logging
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import httpx
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode, SubStatus
-from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -38,7 +42,7 @@ from flwr.supercore.interceptors import (
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from ldp_client.errors import ConfigurationError, ExchangeError, FormatError, LdpError
+from ldp_client.errors import ConfigurationError, FormatError, LdpError
 from ldp_client.spool import Inbox, Outbox
 from ldp_client.wire.document import (
     DOWN_KINDS,
@@ -56,9 +60,11 @@ FLOWER_VERSIONS = ((1, 41), (1, 43))
 """From the first, up to but without the second."""
 OFFER, PULL = "query.offer", "query.pull"
 REFUSAL = "the courier did not answer"
-PATIENCE_SECONDS = 60.0
-"""So long nothing more of a message may come before it is given up. Its sender asks again."""
+MOST_TASKS = 64
+"""That many may wait for the parts of their messages at once; no more are asked for meanwhile."""
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+_ANSWERING = threading.Lock()
+"""The spool is read and written for one question at a time."""
 _Item = TypeVar("_Item", str, bytes)
 _log = logging.getLogger(__name__)
 
@@ -140,21 +146,60 @@ def run(config: CourierConfig, stop: threading.Event | None = None) -> None:
     inbox.check_writable()
     app = courier_app(outbox, inbox)
     request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
+    tasks = Tasks(lambda token: _perform(config, token, app))
     wait = config.poll_seconds
     with _client(config, acquiring) as client:
         while not stop.is_set():
             try:
                 acquired = client.AcquireTask(request)
                 if acquired.HasField("task") and acquired.token:
-                    _perform(config, acquired.token, app)
-                    wait = 0.0
-                else:
-                    wait = config.poll_seconds
+                    tasks.begin(acquired.token)
             except Exception as error:
                 # A SuperNode that restarts is no reason to end; its supervisor brings it back.
                 wait = min(max(2 * wait, config.poll_seconds), config.most_wait_seconds)
                 _log.warning("the SuperNode could not be asked for work: %s", type(error).__name__)
-            stop.wait(wait)
+                stop.wait(wait)
+            else:
+                wait = config.poll_seconds
+                tasks.rest(config.poll_seconds, stop)
+    tasks.end()
+
+
+class Tasks:
+    """Tasks at work, each in a thread of its own; what still waits when the courier ends dies with it."""
+
+    def __init__(self, perform: Callable[[str], None], most: int = MOST_TASKS, grace_seconds: float = 10.0) -> None:
+        self._perform, self._most, self._grace = perform, most, grace_seconds
+        self._changed = threading.Condition()
+        self._at_work = self._done = self._seen = 0
+
+    def begin(self, token: str) -> None:
+        """Perform the task of a token beside the others."""
+        with self._changed:
+            self._at_work += 1
+        threading.Thread(target=self._work, args=(token,), name="task", daemon=True).start()
+
+    def _work(self, token: str) -> None:
+        try:
+            self._perform(token)
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._done += 1
+                self._changed.notify_all()
+
+    def rest(self, seconds: float, stop: threading.Event) -> None:
+        """Wait for so long, or until a task is done: the next one may be there. Longer while too many are at work."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._done > self._seen, seconds)
+            while self._at_work >= self._most and not stop.is_set():
+                self._changed.wait(seconds)
+            self._seen = self._done
+
+    def end(self) -> None:
+        """Let those finish that can."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._at_work == 0, self._grace)
 
 
 def check_flower_version(version: str | None = None) -> None:
@@ -174,49 +219,23 @@ def _perform(config: CourierConfig, token: str, app: ClientApp) -> None:
     with _client(config, RuntimeTokenHttpInterceptor(token)) as client:
         heartbeat = HeartbeatSender(lambda: _beat(client))
         heartbeat.start()
-        status, context = SubStatus.FAILED, None
         try:
-            message, context, _run, _bundle = pull_task_input(cast(RuntimeHttpClient, Impatient(client)))
-            push_message(client, answer(app, message, context), context)
-            status = SubStatus.COMPLETED
+            message, context, _run, _bundle = pull_task_input(client)
+            with _ANSWERING:
+                reply = answer(app, message, context)
+            push_message(client, reply, context)
+            push_task_output(client, context, SubStatus.COMPLETED, "")
             _log.info("answered %s", message.metadata.message_type)
+        except ObjectPullError:
+            # The SuperNode has forgotten this message, and waits for no answer to it.
+            _log.warning("a message was announced and never came")
+            push_task_output(client, None, SubStatus.FAILED, REFUSAL)
         except Exception as error:
+            # Without another word: when the task's heartbeat runs out, the SuperNode answers in the courier's place.
+            # Told that the task has failed, it would wait for an answer for ever.
             _log.warning("a task could not be completed: %s", type(error).__name__)
         finally:
             heartbeat.stop()
-            push_task_output(client, context, status, "" if status == SubStatus.COMPLETED else REFUSAL)
-
-
-class Impatient:
-    """A client of the SuperNode that gives a message up of which nothing more comes.
-
-    The SuperNode announces a message before its parts have come. Where a SuperLink was killed half-way they never do,
-    and Flower asks for them for hours, while nothing else is answered.
-    """
-
-    def __init__(
-        self,
-        client: RuntimeHttpClient,
-        seconds: float = PATIENCE_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._client, self._seconds, self._clock, self._moved = client, seconds, clock, clock()
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._client, name)
-
-    def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:  # noqa: N802, Flower's name
-        """One part of a message.
-
-        Raises:
-            ExchangeError: it is not here, and nothing has come for too long.
-        """
-        response: PullObjectResponse = self._client.PullObject(request)
-        if response.object_available:
-            self._moved = self._clock()
-        elif self._clock() - self._moved > self._seconds:
-            raise ExchangeError(f"nothing more of a message came for {self._seconds:g} seconds")
-        return response
 
 
 def _beat(client: RuntimeHttpClient) -> bool:

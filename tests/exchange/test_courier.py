@@ -1,21 +1,14 @@
-"""The courier's ClientApp, called directly; its runner against real processes is in test_deployment.py."""
+"""The courier's ClientApp, called directly; its runner is in test_courier_tasks.py and test_deployment.py."""
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
-from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
-from flwr.proto.node_pb2 import Node
-from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
-from flwr.supercore.inflatable.inflatable_utils import pull_objects
-from flwr.supercore.runtime import RuntimeHttpClient
 
 from ldp_client import courier
-from ldp_client.courier import REFUSAL, CourierConfig, Impatient, answer, check_flower_version, courier_app
-from ldp_client.errors import ConfigurationError, ExchangeError
+from ldp_client.courier import REFUSAL, CourierConfig, answer, check_flower_version, courier_app
+from ldp_client.errors import ConfigurationError
 from ldp_client.spool import Inbox, Outbox
 from ldp_client.wire.document import MAX_BATCH_BYTES, MAX_DOCUMENT_BYTES, Document
 
@@ -154,36 +147,3 @@ def test_a_secret_that_is_missing_or_short_stops_the_courier(tmp_path: Path) -> 
     config.secret.chmod(0o640)
     with pytest.raises(ConfigurationError, match=r"at least 32 bytes; .* holds 5"):
         courier.run(config)
-
-
-class Halfway:
-    """A SuperNode that holds some parts of a message and never gets the others."""
-
-    def __init__(self, here: set[str]) -> None:
-        self.here = here
-
-    def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:  # noqa: N802, Flower's name
-        return PullObjectResponse(object_found=True, object_available=request.object_id in self.here)
-
-
-def impatient(here: set[str], times: Iterable[float]) -> Impatient:
-    return Impatient(cast(RuntimeHttpClient, Halfway(here)), 60.0, iter(times).__next__)
-
-
-def part(name: str) -> PullObjectRequest:
-    return PullObjectRequest(object_id=name)
-
-
-def test_a_message_of_which_nothing_more_comes_is_given_up() -> None:
-    client = impatient({"first"}, [0.0, 50.0, 109.0, 111.0])
-    assert client.PullObject(part("first")).object_available
-    assert not client.PullObject(part("second")).object_available
-    with pytest.raises(ExchangeError, match="nothing more of a message came for 60 seconds"):
-        client.PullObject(part("second"))
-
-
-def test_flower_asks_no_more_once_a_message_is_given_up() -> None:
-    client = impatient(set(), [0.0, 61.0])
-    pull = make_pull_object_fn_protobuf(cast(Any, client.PullObject), Node(node_id=1), 1)
-    with pytest.raises(ExchangeError, match="nothing more of a message"):
-        pull_objects(["a part"], pull)

@@ -4,7 +4,6 @@ import inspect
 
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.proto.fleet_pb2 import PushMessagesRequest
-from flwr.proto.message_pb2 import PullObjectResponse
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, AcquireTaskResponse, SendTaskHeartbeatResponse
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender
@@ -49,17 +48,11 @@ def test_pulling_a_task_only_carries_its_bundle() -> None:
     assert not names & {"install_from_fab", "get_load_client_app_fn", "install_app_dependencies", "import_module"}
 
 
-def test_a_task_pulls_its_message_by_the_clients_own_method() -> None:
-    """So that the courier can give a message up of which nothing more comes."""
-    assert {"PullObject", "make_pull_object_fn_protobuf"} <= set(run_clientapp.pull_task_input.__code__.co_names)
-
-
 def test_the_messages_have_the_fields_that_are_read() -> None:
     assert "supported_task_types" in AcquireTaskRequest.DESCRIPTOR.fields_by_name
     assert {"task", "token"} <= set(AcquireTaskResponse.DESCRIPTOR.fields_by_name)
     assert "success" in SendTaskHeartbeatResponse.DESCRIPTOR.fields_by_name
     assert {"node", "messages_list", "message_object_trees"} <= set(PushMessagesRequest.DESCRIPTOR.fields_by_name)
-    assert {"object_found", "object_available"} <= set(PullObjectResponse.DESCRIPTOR.fields_by_name)
     assert TaskType.CLIENT_APP == "flwr-clientapp"
     assert (SubStatus.COMPLETED, SubStatus.FAILED) == ("completed", "failed")
     assert ErrorCode.CLIENT_APP_RAISED_EXCEPTION == 2
