@@ -43,6 +43,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from ldp_client.errors import ConfigurationError, FormatError, LdpError
+from ldp_client.presence import present
 from ldp_client.spool import Inbox, Outbox
 from ldp_client.wire.document import (
     DOWN_KINDS,
@@ -134,6 +135,8 @@ def answer(app: ClientApp, message: Message, context: Context) -> Message:
 def run(config: CourierConfig, stop: threading.Event | None = None) -> None:
     """Answer tasks of the SuperNode until `stop` is set.
 
+    It is `present` at the secret, so that a SuperNode whose courier was killed is started anew.
+
     Raises:
         ConfigurationError: the secret or the outbox cannot be read, the inbox cannot be written, or Flower's version is
             not one this was tested with.
@@ -148,7 +151,7 @@ def run(config: CourierConfig, stop: threading.Event | None = None) -> None:
     request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
     tasks = Tasks(lambda token: _perform(config, token, app))
     wait = config.poll_seconds
-    with _client(config, acquiring) as client:
+    with present(config.secret), _client(config, acquiring) as client:
         while not stop.is_set():
             try:
                 acquired = client.AcquireTask(request)
@@ -162,7 +165,7 @@ def run(config: CourierConfig, stop: threading.Event | None = None) -> None:
             else:
                 wait = config.poll_seconds
                 tasks.rest(config.poll_seconds, stop)
-    tasks.end()
+        tasks.end()
 
 
 class Tasks:

@@ -170,6 +170,16 @@ class Supervised:
         self._ending.set()
         self._current.ask()
 
+    def renew(self, patience_seconds: float = STOP_SECONDS) -> None:
+        """End what runs now, by force where it does not listen; it is started again as after any other end."""
+        process = self._current
+        process.ask()
+        try:
+            process.wait(patience_seconds)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """End it, with all that it started."""
         self._ending.set()

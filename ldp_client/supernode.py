@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ldp_client.courier import CourierConfig
 from ldp_client.errors import ConfigurationError, ExchangeError
+from ldp_client.presence import on_departure
 from ldp_client.processes import (
     Program,
     Supervised,
@@ -147,6 +148,9 @@ def check_authority(edge: str, authority: Path) -> None:
 def supernode_running(config: SuperNodeConfig) -> Iterator[Supervised]:
     """Keep a SuperNode running during the block; entered when its courier can reach it.
 
+    It is started anew when its courier has ended: of an answer that was half handed over, it would wait for the rest
+    without an end, and ask the centre for nothing meanwhile.
+
     Raises:
         ConfigurationError: one of its three files cannot be read, is no certificate, or is a secret that everybody can
             read; the stock program would say so in its log only, or not at all.
@@ -165,7 +169,8 @@ def supernode_running(config: SuperNodeConfig) -> Iterator[Supervised]:
     with supervised(program) as node:
         # A first start that fails is left to the supervisor: the centre may come up later than the site.
         wait_for_port(config.port, lambda: True, log=program.log)
-        yield node
+        with on_departure(config.secret, node.renew):
+            yield node
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ PACKAGES = ("ldp_client", "server")
 # each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("ldp_client.errors",),
-    ("ldp_client.privacy", "ldp_client.processes"),
+    ("ldp_client.privacy", "ldp_client.presence", "ldp_client.processes"),
     ("ldp_client.wire",),
     (
         "ldp_client.flow",

@@ -8,13 +8,14 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import IO, Self
 
 from ldp_client.errors import ChainError, ConfigurationError
 from ldp_client.ledger.migrations import migrate, schema
 from ldp_client.ledger.odometer import Odometer
-from ldp_client.wire.chain import ZERO, Genesis, LedgerEntry, entry_body, link, parse_entry
+from ldp_client.wire.chain import ZERO, Genesis, LedgerEntry, entry_body, link, parse_entry, walk
 from ldp_client.wire.signing import sync_folder
 
 # 64 MiB, in units of -1 KiB: the pages that random keys land on stay in memory. SQLite's own 2 MiB hold 10,000 charges.
@@ -207,11 +208,11 @@ class ChainFile:
     def _chain(self, kind: str, bodies: Sequence[bytes]) -> range:
         """Chain entries of one kind, by their canonical bytes, inside the caller's transaction; their numbers."""
         at = self.head()
-        numbers, head, rows = range(at.sequence + 1, at.sequence + 1 + len(bodies)), at.head, []
-        for sequence, body in zip(numbers, bodies, strict=True):
-            head = link(self.genesis.ledger_id, sequence, head, body)
-            rows.append((sequence, kind, body, head))
-        self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", rows)
+        numbers = range(at.sequence + 1, at.sequence + 1 + len(bodies))
+        heads = walk(self.genesis.ledger_id, numbers.start, at.head, bodies)
+        self._connection.executemany(
+            "INSERT INTO entries VALUES (?, ?, ?, ?)", zip(numbers, repeat(kind), bodies, heads, strict=False)
+        )
         return numbers
 
     def head(self) -> Head:

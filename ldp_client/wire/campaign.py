@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -95,6 +96,7 @@ class Campaign(Wire):
         return today > datetime.date.fromisoformat(self.ends)
 
 
+@lru_cache(maxsize=64)
 def campaign_id(campaign: Campaign) -> CampaignId:
     """The campaign's name in every ledger: the digest of its canonical bytes."""
     return CampaignId(digest("ldp-glow/campaign", canonical_bytes(campaign)))

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -71,6 +72,17 @@ class SealingKey:
         return X25519PrivateKey.from_private_bytes(self.secret).public_key().public_bytes_raw()
 
 
+_SMALL = 1 << 13
+
+
+def _verify(public_key: bytes, signature: bytes, message: bytes) -> None:
+    Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+
+
+# The policy and the approval that stand are read for every batch of charges. What is not good is never remembered.
+_verify_small = lru_cache(maxsize=64)(_verify)
+
+
 def check_signature(public_key: bytes, signature: bytes, message: bytes) -> None:
     """Return if the signature is good.
 
@@ -78,7 +90,8 @@ def check_signature(public_key: bytes, signature: bytes, message: bytes) -> None
         EnvelopeError: it is not.
     """
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+        verify = _verify_small if len(message) <= _SMALL else _verify
+        verify(public_key, signature, message)
     except (InvalidSignature, ValueError) as error:
         raise EnvelopeError(
             "the signature does not belong to these bytes and this key; they were altered or signed by somebody else"
