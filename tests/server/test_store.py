@@ -18,13 +18,14 @@ from examples.private_postgres import PrivatePostgres
 from ldp_client.errors import ConfigurationError
 from ldp_client.verify import verify_export
 from ldp_client.wire.canonical import parse
-from ldp_client.wire.chain import ZERO, link
+from ldp_client.wire.chain import ZERO, Charge, entry_body, link, read_entry
 from ldp_client.wire.exchange import CentralEntry
 from server.centre import publish, rotate_key
 from server.config import initialise
-from server.store import incidents, queries, tables
+from server.store import incidents, queries, sites, tables
 from server.store.database import Database, open_database
 from server.store.export import write_export
+from server.store.ledger import read_account
 from server.store.migrations.versions import v0001_initial, v0004_keys
 
 Ready = tuple[Hospital, int]
@@ -305,6 +306,24 @@ def test_totals_add_up_to_what_is_stored(full: World) -> None:
     assert (campaign.charges, campaign.records, campaign.agreed_bound, campaign.beyond) == (2, 1, 4_000_000, 0)
     assert (evaluation.charges, evaluation.records, evaluation.agreed_bound, evaluation.beyond) == (1, 0, 1_000_000, 0)
     assert (full.budget().records, full.budget().refused) == (1, 1)
+
+
+def test_a_batch_reads_and_writes_no_more_totals_than_it_speaks_of(world: World, ready: Ready) -> None:
+    """A site that charges for thousands of campaigns that nobody published makes no later batch slower."""
+    anne, approval = ready
+    anne.append(Charge(subject="1" * 64, campaign="2" * 64, approval=approval, micro_epsilon=5))
+    anne.append(Charge(subject="1" * 64, campaign="3" * 64, approval=approval, micro_epsilon=7))
+    world.deliver(anne)
+    again = Charge(subject="1" * 64, campaign="3" * 64, approval=approval, micro_epsilon=7)
+    with world.centre.database.snapshot() as connection:
+        site = sites.find(connection, "anne")
+        account = read_account(connection, site, 6, [read_entry(entry_body(again))], world.centre.signer)
+    assert (list(account.totals), account.bound) == (["3" * 64], 12)
+    anne.append(again)
+    world.deliver(anne)
+    with world.centre.database.snapshot() as connection:
+        charges = connection.execute(select(tables.totals.c.charges).order_by(tables.totals.c.campaign)).scalars().all()
+    assert (list(charges), world.budget().spent.micro_epsilon) == ([1, 2], 19)
 
 
 def test_a_site_without_policy_or_charges_has_agreed_to_nothing(world: World, anne: Hospital) -> None:
