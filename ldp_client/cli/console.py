@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import sqlite3
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ldp_client.errors import ConfigurationError, LdpError, WaitingError
+from ldp_client.errors import ConfigurationError, DamagedError, LdpError, WaitingError
 from ldp_client.wire.evaluation import Asked, asked_id
 
 
@@ -94,7 +95,11 @@ def day(text: str | None) -> str | None:
 def refusals(program: str) -> Any:
     """Turn an LdpError into a sentence and its exit code."""
     try:
-        yield
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            # Met while a ledger was read.
+            raise DamagedError from error
     except LdpError as refusal:
         typer.echo(f"{program}: {refusal}", err=True)
         raise SystemExit(refusal.exit_code) from refusal
