@@ -91,6 +91,18 @@ def day(text: str | None) -> str | None:
         raise ConfigurationError(f"a day is written YYYY-MM-DD, such as 2027-03-31; found {text!r}") from None
 
 
+def days(since: str | None, until: str | None) -> tuple[str | None, str | None]:
+    """The first and the last day of a time that was typed.
+
+    Raises:
+        ConfigurationError: as `day`; or the last lies before the first, and nothing could be found.
+    """
+    first, last = day(since), day(until)
+    if first is not None and last is not None and last < first:
+        raise ConfigurationError(f"--until {last} lies before --since {first}, so nothing can be found; exchange them")
+    return first, last
+
+
 @contextmanager
 def refusals(program: str) -> Any:
     """Turn an LdpError into a sentence and its exit code."""
