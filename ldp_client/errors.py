@@ -89,6 +89,19 @@ class VerificationError(LdpError):
     code = "verification_failed"
 
 
+class DamagedError(VerificationError):
+    """The file that a ledger lies in does not read as it was written."""
+
+    code = "damaged"
+
+    def __init__(self, what: str = "the ledger's file is damaged") -> None:
+        # Not with the database's own text: that may quote what it has read.
+        super().__init__(
+            f"{what}: it does not read as it was written. Stop what works with it, keep the file, and put the newest "
+            "copy of it that this machine has in its place"
+        )
+
+
 class FormatError(VerificationError):
     """Not the canonical bytes of a document this version knows."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from ldp_client import desk
-from ldp_client.cli.console import HERE, Format, Output, State, choose, day, show
+from ldp_client.cli.console import HERE, Format, Output, State, choose, days, show
 from ldp_client.cli.filters import OneCampaign, Since, Until
 from ldp_client.cli.typed_patient import Issuer, Patient, typed_patient
 from ldp_client.privacy.accountant import PrivacyFilter, bound_per_unit
@@ -66,7 +66,7 @@ def history(
         only = asked_id(choose(offered, campaign)) if campaign else None
         unit = typed_patient(site, issuer) if patient else None
         rows, seen, spent, bound = [], set(), 0, NOTHING
-        first, last = day(since), day(until)
+        first, last = days(since, until)
         for drawn, name, charges, micro_epsilon in site.ledger.history(campaign=only, unit=unit):
             spent += micro_epsilon
             if name not in seen and name in names:

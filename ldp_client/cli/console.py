@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import sqlite3
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ldp_client.errors import ConfigurationError, LdpError, WaitingError
+from ldp_client.errors import ConfigurationError, DamagedError, LdpError, WaitingError
 from ldp_client.wire.evaluation import Asked, asked_id
 
 
@@ -90,11 +91,27 @@ def day(text: str | None) -> str | None:
         raise ConfigurationError(f"a day is written YYYY-MM-DD, such as 2027-03-31; found {text!r}") from None
 
 
+def days(since: str | None, until: str | None) -> tuple[str | None, str | None]:
+    """The first and the last day of a time that was typed.
+
+    Raises:
+        ConfigurationError: as `day`; or the last lies before the first, and nothing could be found.
+    """
+    first, last = day(since), day(until)
+    if first is not None and last is not None and last < first:
+        raise ConfigurationError(f"--until {last} lies before --since {first}, so nothing can be found; exchange them")
+    return first, last
+
+
 @contextmanager
 def refusals(program: str) -> Any:
     """Turn an LdpError into a sentence and its exit code."""
     try:
-        yield
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            # Met while a ledger was read.
+            raise DamagedError from error
     except LdpError as refusal:
         typer.echo(f"{program}: {refusal}", err=True)
         raise SystemExit(refusal.exit_code) from refusal

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ldp_client import desk
-from ldp_client.cli.console import HERE, Format, Output, State, choose, day, say, show
+from ldp_client.cli.console import HERE, Format, Output, State, choose, days, say, show
 from ldp_client.cli.filters import OneCampaign, Since, Until
 from ldp_client.cli.table_file import FileKind, write_rows
 from ldp_client.cli.typed_patient import Issuer, Patient, typed_patient
@@ -139,11 +139,12 @@ def _log(
 ) -> Iterator[dict[str, object]]:
     offered = desk.asked(site)
     names = {str(asked_id(campaign)): campaign.name for campaign in offered}
+    first, last = days(since, until)
     rows = site.ledger.log(
         campaign=asked_id(choose(offered, which)) if which else None,
         unit=typed_patient(site, issuer) if patient else None,
-        since=day(since),
-        until=day(until),
+        since=first,
+        until=last,
     )
     for row in rows:
         yield {

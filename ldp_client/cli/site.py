@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -93,6 +95,23 @@ def enrol(
         site.close()
 
 
+@contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that was not there before, and that stays only if the block ends well."""
+    if path.exists():
+        raise ConfigurationError(f"{path} exists already and is not overwritten; name another file with --out")
+    try:
+        file = path.open("xb")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file with --out") from error
+    try:
+        with file:
+            yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
 @app.command("rotate-key")
 def rotate_site_key(
     officer_key: Annotated[Path, typer.Option(help="The officer's private key.")],
@@ -103,10 +122,10 @@ def rotate_site_key(
     state: State = HERE,
 ) -> None:
     """Give the site a new signing key. Stop the agent first; nothing leaves until the centre has entered the file."""
-    if out.exists():
-        raise ConfigurationError(f"{out} exists already and is not overwritten; name another file with --out")
-    document, new = rotate_key(state, SigningKey(read_secret(officer_key)), lost=lost)
-    out.write_bytes(document)
+    # Made before the key is replaced: what comes after that cannot fail for a mistyped folder.
+    with _new_file(out) as file:
+        document, new = rotate_key(state, SigningKey(read_secret(officer_key)), lost=lost)
+        file.write(document)
     say(
         [
             f"the site signs with a new key, fingerprint {fingerprint(new)}; the old one is deleted",
@@ -125,9 +144,8 @@ def rotation(out: Annotated[Path, typer.Option(help="A new file, for the centre.
         site.close()
     if document is None:
         raise ConfigurationError("the site still signs with its first key, which the enrolment has named")
-    if out.exists():
-        raise ConfigurationError(f"{out} exists already and is not overwritten; name another file with --out")
-    out.write_bytes(document)
+    with _new_file(out) as file:
+        file.write(document)
     say(f"wrote {out}; site key fingerprint {fingerprint(site.signer.public_key)}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import IO, Self
 
-from ldp_client.errors import ChainError, ConfigurationError
+from ldp_client.errors import ChainError, ConfigurationError, DamagedError, LdpError
 from ldp_client.ledger.migrations import migrate, schema
 from ldp_client.ledger.odometer import Odometer
 from ldp_client.wire.chain import ZERO, Genesis, LedgerEntry, entry_body, link, parse_entry, walk
@@ -22,6 +23,7 @@ from ldp_client.wire.signing import sync_folder
 CACHE = -65536
 # Pages of the write-ahead log before they are copied into the file: the same page is written once for many batches.
 CHECKPOINT_PAGES = 4000
+_HEAD = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,20 @@ def locked(lock: IO[bytes]) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def _unwritable(error: sqlite3.OperationalError | OSError) -> ConfigurationError:
-    """What the disk refused, in words: nothing was written, and what is there already is whole."""
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    return ConfigurationError(
-        f"the ledger cannot be written ({reason}), so nothing is charged or released; "
-        "make room on its disk, or mount it writable. What it holds is whole"
-    )
+def _in_words(error: sqlite3.DatabaseError | OSError | UnicodeDecodeError) -> LdpError:
+    """What the disk refused to write, in words: then what is there already is whole. Or that it is not."""
+    if isinstance(error, OSError) or (isinstance(error, sqlite3.OperationalError) and not _is_damage(error)):
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return ConfigurationError(
+            f"the ledger cannot be written ({reason}), so nothing is charged or released; "
+            "make room on its disk, or mount it writable. What it holds is whole"
+        )
+    return DamagedError()
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    # The second is the driver's own, where a text is no text.
+    return "malformed" in str(error) or str(error).startswith("Could not decode")
 
 
 def _is_blank(connection: sqlite3.Connection) -> bool:
@@ -118,16 +127,18 @@ class ChainFile:
         try:
             connection, lock = cls._connect(path)
         except sqlite3.OperationalError as error:
-            raise _unwritable(error) from error
+            raise _in_words(error) from error
         except sqlite3.DatabaseError as error:
             raise ConfigurationError(f"{path} is not a ledger; restore it from its backup") from error
+        except UnicodeDecodeError as error:
+            raise DamagedError from error
         except PermissionError as error:
             raise ConfigurationError(
                 f"the ledger {path} belongs to another user of this machine; run this as its owner, "
                 "or give it back with `ldp-client site permissions`"
             ) from error
         except OSError as error:
-            raise _unwritable(error) from error
+            raise _in_words(error) from error
         try:
             with locked(lock):
                 if _is_blank(connection):
@@ -137,10 +148,10 @@ class ChainFile:
                     )
                 migrate(connection)
             return cls(connection, lock)
-        except sqlite3.OperationalError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             connection.close()
             lock.close()
-            raise _unwritable(error) from error
+            raise _in_words(error) from error
         except BaseException:
             connection.close()
             lock.close()
@@ -181,6 +192,7 @@ class ChainFile:
 
         Raises:
             ConfigurationError: the disk is full or cannot be written; nothing was.
+            DamagedError: what lies on the disk is damaged; nothing was written.
         """
         with locked(self._lock):
             try:
@@ -191,8 +203,8 @@ class ChainFile:
                 # A full disk makes SQLite roll back by itself: doing it twice would hide that error.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError):
-                    raise _unwritable(error) from error
+                if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.IntegrityError):
+                    raise _in_words(error) from error
                 raise
 
     def _one(self, query: str, *parameters: object) -> tuple[bytes, ...]:
@@ -218,6 +230,8 @@ class ChainFile:
     def head(self) -> Head:
         """Where the ledger stands."""
         row = self._connection.execute("SELECT sequence, head FROM entries ORDER BY sequence DESC LIMIT 1").fetchone()
+        if not _HEAD.fullmatch(row[1]):
+            raise DamagedError(f"the hash of entry {row[0]} is damaged")
         return Head(*row)
 
     def head_at(self, sequence: int) -> str | None:

@@ -136,7 +136,9 @@ def _read(line: bytes, place: int) -> Line:
         if not isinstance(fields, dict) or written(**fields) != line:
             raise ValueError
     except (ValueError, TypeError, RecursionError):
-        raise FormatError(f"line {place} of the export is damaged; ask for the export again") from None
+        # A person who names another file hears so here.
+        other = ", or name the file that `ledger export` wrote as proof" if place == 1 else ""
+        raise FormatError(f"line {place} of the export is damaged; ask for the export again{other}") from None
     kind = fields.get("type")
     if not isinstance(kind, str) or kind not in _FIELDS:
         raise FormatError(f"line {place} of the export is of an unknown kind")

@@ -51,11 +51,13 @@ class SiteHistory:
     approvals: dict[int, tuple[str, str]] = field(default_factory=dict)
     open: dict[int, str] = field(default_factory=dict)
     charged: dict[str, int] = field(default_factory=dict)
-    beyond: dict[str, int] = field(default_factory=dict)
     sealed: int = 0
     faults: dict[int, str] = field(default_factory=dict)
     faulty_seals: list[int] = field(default_factory=list)
     heads: dict[int, str] = field(default_factory=dict)
+    # What `bound` says, before it saturates, and the campaigns whose cap * epsilon is in it.
+    _spent: int = 0
+    _agreed: set[str] = field(default_factory=set)
     # (campaign, approval, loss) of charges found right under what is in force now: the next such one is right too.
     _right: set[tuple[str, int, int]] = field(default_factory=set)
 
@@ -178,7 +180,10 @@ class SiteHistory:
         # What follows may add a campaign to the bound, which every charge is held against.
         self._right.clear()
         if repeated or cost is None or paid.micro_epsilon != cost.micro_epsilon:
-            self.beyond[paid.campaign] = self.beyond.get(paid.campaign, 0) + paid.micro_epsilon
+            self._spent += paid.micro_epsilon
+        elif paid.campaign not in self._agreed:
+            self._agreed.add(paid.campaign)
+            self._spent += self.campaigns[paid.campaign].bound_per_unit.micro_epsilon
         if cost is None:
             raise VerificationError(f"the campaign {paid.campaign[:12]} that it was charged for is not in the export")
         if repeated:
@@ -203,11 +208,7 @@ class SiteHistory:
         agreement: all such charges may have been one unit's, so they are added. The bound saturates at 10^6 epsilon,
         where there is no privacy left to speak of, so that no hostile sum stops a reader.
         """
-        spent = sum(self.beyond.values())
-        for name, total in self.charged.items():
-            if total > self.beyond.get(name, 0):
-                spent += self.campaigns[name].bound_per_unit.micro_epsilon
-        return PrivacyLoss(min(spent, MAX_MICRO_EPSILON))
+        return PrivacyLoss(min(self._spent, MAX_MICRO_EPSILON))
 
     @property
     def budget(self) -> PrivacyLoss:

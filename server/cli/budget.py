@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ldp_client.cli.console import Format, Output, day, show
+from ldp_client.cli.console import Format, Output, days, show
 from ldp_client.cli.filters import OneCampaign, OneSite, Since, Until
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.wire.evaluation import asked_id
@@ -57,12 +57,13 @@ def history(
     output: Output = Format.TABLE,
 ) -> None:
     """What each batch charged for which campaign, and the site's bound per unit after it. The day is the batch's."""
+    first, last = days(since, until)
     with opened(state) as centre:
         wanted = None if campaign is None else asked_id(centre.find_asked(campaign))
         with centre.database.snapshot() as connection:
             check_enrolled(connection, site)
             names = {name: one.name for name, one in campaigns.every(connection, centre.signer).items()}
-            found = log.charged(connection, site=site, campaign=wanted, since=day(since), until=day(until))
+            found = log.charged(connection, site=site, campaign=wanted, since=first, until=last)
     show(
         [
             {

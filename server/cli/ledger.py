@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ldp_client.cli.console import Format, Output, day, say, show
+from ldp_client.cli.console import Format, Output, days, say, show
 from ldp_client.cli.filters import OneCampaign, OneSite, Since, Until
 from ldp_client.cli.table_file import FileKind, write_rows
 from ldp_client.errors import ConfigurationError
@@ -20,7 +20,7 @@ from ldp_client.wire.canonical import MAX_INTEGER
 from ldp_client.wire.evaluation import asked_id
 from server.cli.opened import HERE, State, check_enrolled, opened
 from server.reconcile import compare
-from server.store import campaigns, central, log
+from server.store import campaigns, central, log, sites
 from server.store.export import write_export
 from server.store.queries import incidents as read_incidents
 
@@ -46,11 +46,12 @@ def show_log(
     output: Output = Format.TABLE,
 ) -> None:
     """The central ledger's lines: who joined, what was published, which batches were committed."""
+    first, last = days(since, until)
     with opened(state) as centre:
         wanted = None if campaign is None else asked_id(centre.find_asked(campaign))
         with centre.database.snapshot() as connection:
             check_enrolled(connection, site)
-            found = list(log.lines(connection, site=site, campaign=wanted, since=day(since), until=day(until)))
+            found = list(log.lines(connection, site=site, campaign=wanted, since=first, until=last))
     show(
         [
             {
@@ -80,13 +81,16 @@ def show_entry(
 ) -> None:
     """One central line in full; with --site, one entry of that site."""
     with opened(state) as centre, centre.database.snapshot() as connection:
+        check_enrolled(connection, site)
+        ends = central.stands_at(connection)[1] if site is None else sites.find(connection, site).sequence
         found = log.body(connection, sequence, site)
     if found is None:
-        raise ConfigurationError(
-            f"there is no entry {sequence} {'in the central ledger' if site is None else f'of site {site}'} here"
-        )
+        whose = "the central ledger" if site is None else f"the ledger of site {site}"
+        raise ConfigurationError(f"{whose} has no entry {sequence} here; it ends at entry {ends}")
     said = json.loads(found[0])
-    rows = [("entry", sequence), *said.get("entry", said).items(), ("head", found[1])]
+    # A central line names a site's head as well: it has two of them.
+    own = "head" if site is not None else "central_head"
+    rows = [("entry", sequence), *said.get("entry", said).items(), (own, found[1])]
     show([{"field": str(name), "value": str(value)} for name, value in rows], output)
 
 
@@ -105,6 +109,7 @@ def export(
     """Write what an auditor verifies with `python -m ldp_client.verify FILE`, or sites' entries as rows; no record."""
     if kind is FileKind.PROOF and (site or campaign or since or until):
         raise ConfigurationError("a part of a ledger proves nothing; ask for --as jsonl, csv or parquet with a filter")
+    first, last = days(since, until)
     with opened(state) as centre:
         wanted = None if campaign is None else asked_id(centre.find_asked(campaign))
         with centre.database.snapshot() as connection:
@@ -113,7 +118,7 @@ def export(
                 count = write_export(connection, centre.keys.signing, out)
             else:
                 names = {name: one.name for name, one in campaigns.every(connection, centre.signer).items()}
-                found = log.entries(connection, site=site, campaign=wanted, since=day(since), until=day(until))
+                found = log.entries(connection, site=site, campaign=wanted, since=first, until=last)
                 count = write_rows((_row(entry, names) for entry in found), out, kind, COLUMNS)
     say(f"wrote {count} lines to {out}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
@@ -13,7 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from ldp_client.errors import ConfigurationError
+from ldp_client.errors import ConfigurationError, DamagedError
 
 LOCK_SECONDS = 30
 _READING = "ldp_reading"
@@ -57,12 +58,24 @@ def _one_of(connection: Connection) -> Iterator[None]:
     transaction = connection.begin()
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         # A rollback that fails too (the disk is gone) must not hide what went wrong first.
         with suppress(SQLAlchemyError):
             transaction.rollback()
+        if _is_damage(error):
+            raise DamagedError("the centre's database is damaged") from error
         raise
     transaction.commit()
+
+
+def _is_damage(error: BaseException) -> bool:
+    """SQLite's file is not what was written: its own error, or the driver's where a text is no text."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    if not isinstance(cause, sqlite3.DatabaseError):
+        return False
+    return "malformed" in str(cause) or str(cause).startswith("Could not decode")
 
 
 def open_database(url: str) -> Database:
@@ -91,8 +104,10 @@ def open_database(url: str) -> Database:
     try:
         with database.transaction() as connection:
             _upgrade(connection)
-    except DBAPIError as error:
+    except (DBAPIError, UnicodeDecodeError) as error:
         database.close()
+        if _is_damage(error):
+            raise DamagedError(f"the database {shown} is damaged") from None
         raise ConfigurationError(
             f"the database {shown} cannot be opened ({type(error).__name__}); "
             "check that it exists, that this user may write it and that it is a database"

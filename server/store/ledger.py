@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from itertools import count, repeat
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, exists, select, update
 
 from ldp_client.errors import LdpError, PolicyRefusedError
 from ldp_client.privacy.loss import MAX_MICRO_EPSILON
@@ -23,6 +23,8 @@ from ldp_client.wire.rotation import KeysInForce, open_rotation
 from server.store import campaigns, keys, rows, tables
 from server.store.records import Record
 from server.store.sites import Site
+
+Name = TypeVar("Name", int, str)
 
 
 @dataclass(slots=True)
@@ -71,21 +73,17 @@ class Account:
     approvals: dict[int, Approval]
     charges: dict[int, Paid]
     totals: dict[str, Total]
+    """Of the campaigns that the next entries speak of: a site may have been charged for any number of others."""
+    bound: int
+    """The most that one unit can have spent over all campaigns, in millionths of epsilon.
+
+    It saturates where no privacy is left to speak of, so that no hostile sum overflows a column.
+    """
+    written: frozenset[str]
+    """The campaigns whose totals the database has a row of."""
     keys: KeysInForce
     settlements: dict[int, int] = field(default_factory=dict)
     _losses: dict[str, int] = field(default_factory=dict)
-    _bound: int | None = None
-
-    @property
-    def bound(self) -> int:
-        """The most that one unit can have spent over all campaigns, in millionths of epsilon.
-
-        It saturates where no privacy is left to speak of, so that no hostile sum overflows a column.
-        """
-        if self._bound is None:
-            spent = sum(total.agreed_bound + total.beyond for total in self.totals.values())
-            self._bound = min(spent, MAX_MICRO_EPSILON)
-        return self._bound
 
     def follow(self, sequence: int, entry: Said) -> None:
         """Take in the next entry. What an officer did not sign stays evidence and changes nothing."""
@@ -184,11 +182,11 @@ class Account:
         total.charges += 1
         asked = self.campaigns.get(name)
         if not isinstance(asked, Campaign) or cost != self.loss(name):
-            total.beyond = min(total.beyond + cost, MAX_MICRO_EPSILON)
-            self._bound = None
+            total.beyond = _saturated(total.beyond + cost)
+            self.bound = _saturated(self.bound + cost)
         elif total.agreed_bound == 0:
             total.agreed_bound = asked.bound_per_unit.micro_epsilon
-            self._bound = None
+            self.bound = _saturated(self.bound + total.agreed_bound)
         self.charges[sequence] = Paid(name, charge.approval, cost, self.policy_number, self.bound)
 
     def _count_query(self, sequence: int, query: Query) -> None:
@@ -202,8 +200,8 @@ class Account:
         if right and not repeated:
             total.agreed_bound = query.micro_epsilon
         else:
-            total.beyond = min(total.beyond + query.micro_epsilon, MAX_MICRO_EPSILON)
-        self._bound = None
+            total.beyond = _saturated(total.beyond + query.micro_epsilon)
+        self.bound = _saturated(self.bound + query.micro_epsilon)
         self.charges[sequence] = Paid(
             query.campaign,
             query.approval,
@@ -213,6 +211,17 @@ class Account:
             of_a_set=True,
             repeated=repeated,
         )
+
+
+def _parts(wanted: Iterable[Name]) -> Iterator[list[Name]]:
+    """Some at a time, in order: databases limit how many values one query can name."""
+    names = sorted(wanted)
+    for start in range(0, len(names), 500):
+        yield names[start : start + 500]
+
+
+def _saturated(micro_epsilon: int) -> int:
+    return min(micro_epsilon, MAX_MICRO_EPSILON)
 
 
 def _paid_query() -> Select[Any]:
@@ -242,10 +251,17 @@ def _bodies(table: Table) -> Select[Any]:
 _PAID = _paid_query()
 _POLICIES, _APPROVALS = _bodies(tables.policies), _bodies(tables.approvals)
 _TERMS = select(tables.campaigns.c.micro_epsilon_per_record, tables.campaigns.c.unit, tables.campaigns.c.kind).where(
-    tables.campaigns.c.campaign.in_(bindparam("names", expanding=True))
+    exists().where(
+        tables.totals.c.site == bindparam("of_site"), tables.totals.c.campaign == tables.campaigns.c.campaign
+    )
 )
-_TOTALS = select(tables.totals).where(tables.totals.c.site == bindparam("site"))
-_NO_TOTALS = delete(tables.totals).where(tables.totals.c.site == bindparam("of_site"))
+_SPENT = select(tables.sites.c.spent).where(tables.sites.c.site == bindparam("site"))
+_TOTALS = select(tables.totals).where(
+    tables.totals.c.site == bindparam("site"), tables.totals.c.campaign.in_(bindparam("names", expanding=True))
+)
+_NO_TOTALS = delete(tables.totals).where(
+    tables.totals.c.site == bindparam("of_site"), tables.totals.c.campaign.in_(bindparam("names", expanding=True))
+)
 _MOVE = update(tables.sites).where(tables.sites.c.site == bindparam("of_site"))
 
 
@@ -258,13 +274,16 @@ def read_account(connection: Connection, site: Site, first: int, entries: Sequen
         charges |= _queried(connection, site.site, cited, policies)
     spoken_of = {entry.campaign for entry in entries if isinstance(entry, ChargeTerms | Query)}
     spoken_of |= {charge.campaign for charge in charges.values()}
+    totals = _totals(connection, site.site, spoken_of)
     return Account(
         site=site,
         campaigns=campaigns.published(connection, spoken_of, centre),
         policies=policies,
         approvals={number: _approval(body) for number, body in connection.execute(_APPROVALS, {"site": site.site})},
         charges=charges,
-        totals=_totals(connection, site.site),
+        totals=totals,
+        written=frozenset(totals),
+        bound=connection.execute(_SPENT, {"site": site.site}).scalar_one(),
         keys=keys.said(connection, site),
     )
 
@@ -337,7 +356,7 @@ def extend(
 
 def _sums(connection: Connection, account: Account) -> dict[str, int | str]:
     """What the site's row says of its budget, so that a question about it reads one row and no entry."""
-    charged = connection.execute(_TERMS, {"names": sorted(account.totals)}).all()
+    charged = connection.execute(_TERMS, {"of_site": account.site.site}).all()
     policy = account.policy
     # With one campaign that protects images only, nothing is promised about a patient.
     units = {row.unit for row in charged} or set(policy.units if policy is not None else ("patient",))
@@ -350,7 +369,8 @@ def _sums(connection: Connection, account: Account) -> dict[str, int | str]:
 
 
 def _write_totals(connection: Connection, account: Account) -> None:
-    connection.execute(_NO_TOTALS, {"of_site": account.site.site})
+    for part in _parts(account.written):
+        connection.execute(_NO_TOTALS, {"of_site": account.site.site, "names": part})
     rows.write(
         connection,
         tables.totals,
@@ -369,18 +389,19 @@ def _approval(body: bytes) -> Approval:
     return parse(Approval, body)
 
 
-def _totals(connection: Connection, site: str) -> dict[str, Total]:
-    found = connection.execute(_TOTALS, {"site": site})
-    return {row.campaign: Total(row.charges, row.records, row.refused, row.agreed_bound, row.beyond) for row in found}
+def _totals(connection: Connection, site: str, campaigns: set[str]) -> dict[str, Total]:
+    found = {}
+    for part in _parts(campaigns):
+        for row in connection.execute(_TOTALS, {"site": site, "names": part}):
+            found[row.campaign] = Total(row.charges, row.records, row.refused, row.agreed_bound, row.beyond)
+    return found
 
 
 def _paid(connection: Connection, site: str, cited: set[int], policies: Iterable[int]) -> dict[int, Paid]:
     """Charges of earlier batches, and whether they are settled."""
     found = {}
-    numbers = sorted(cited)
-    # Databases limit how many values one query can name.
-    for start in range(0, len(numbers), 500):
-        for row in connection.execute(_PAID, {"site": site, "numbers": numbers[start : start + 500]}):
+    for part in _parts(cited):
+        for row in connection.execute(_PAID, {"site": site, "numbers": part}):
             policy = _in_force(policies, row.sequence)
             found[row.sequence] = Paid(
                 row.campaign, row.approval, row.micro_epsilon, policy, row.bound, row.settled is not None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
 
+from ldp_client.cli.main import main
 from ldp_client.errors import (
     BudgetExceededError,
     ChainError,
     ConfigurationError,
+    DamagedError,
     EnvelopeError,
     PolicyRefusedError,
     WaitingError,
@@ -103,6 +106,38 @@ def test_ledger_of_the_first_version_is_brought_to_the_present_one(approved: Wor
     approved.agent().step()
     write_export(approved.site, tmp_path / "export.jsonl")
     assert verify_export(tmp_path / "export.jsonl").sequence == before[-1].sequence + 1
+
+
+@pytest.mark.parametrize("text", [b"entries_no_update", b"purpose", None])
+def test_damaged_ledger_ends_with_six_and_quotes_nothing(
+    approved: World, text: bytes | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a trigger's name, in a document, in the last entry's hash."""
+    head = approved.site.ledger.head().head.encode()
+    approved.offer()
+    approved.agent().step()
+    approved.site.close()
+    file = approved.folder / "ledger.sqlite3"
+    body = file.read_bytes()
+    place = body.index(text or head)
+    file.write_bytes(body[:place] + b"\xff" + body[place + 1 :])
+    monkeypatch.setattr(sys, "argv", ["ldp-client", "ledger", "verify", "--state", str(approved.folder)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.startswith("ldp-client: ")) == (6, True), said
+    assert "\xff" not in said
+    assert "\ufffd" not in said
+
+
+def test_a_charge_on_a_damaged_ledger_says_so(approved: World) -> None:
+    """And not that its disk is full and what it holds whole."""
+    approved.site.ledger.charge(PER_PATIENT, requests("a1"), DAY)
+    approved.site.ledger._connection.execute("DROP TRIGGER openings_no_update")
+    approved.site.ledger._connection.execute("UPDATE openings SET campaign = CAST(x'ff' AS TEXT)")
+    approved.reopen()
+    with pytest.raises(DamagedError, match="does not read as it was written"):
+        approved.site.ledger.charge(PER_PATIENT, requests("a2"), DAY)
 
 
 def test_ledger_with_dangling_rows_is_left_as_it_was(approved: World) -> None:

@@ -133,6 +133,12 @@ def test_day_that_is_none_is_refused(ldp: Terminal) -> None:
     ldp.refused(2, "a day is written YYYY-MM-DD, such as 2027-03-31; found 'soon'", "ledger", "log", "--since", "soon")
 
 
+@pytest.mark.parametrize("command", [("ledger", "log"), ("budget", "history")])
+def test_a_time_that_ends_before_it_begins_is_refused(ldp: Terminal, command: tuple[str, ...]) -> None:
+    text = "--until 2030-01-01 lies before --since 2030-02-01, so nothing can be found; exchange them"
+    ldp.refused(2, text, *command, "--since", "2030-02-01", "--until", "2030-01-01")
+
+
 def test_one_entry_is_shown_in_full(ldp: Terminal, released: World) -> None:
     shown = {str(row["field"]): row["value"] for row in asked(ldp, "ledger", "show", "4")}
     assert (shown["kind"], shown["micro_epsilon"], shown["approval"]) == ("charge", "2000000", "3")

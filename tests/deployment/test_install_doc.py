@@ -112,6 +112,25 @@ def test_each_command_in_the_documents_exists_with_its_options() -> None:
     assert [f"{command}: {why}" for command in told if (why := fault(command))] == []
 
 
+def test_each_query_of_a_ledger_and_each_command_about_keys_is_in_a_document() -> None:
+    told = {(command.words[0], *command.words[1:3]) for document in DOCUMENTS for command in lines_to_type(document)}
+    asked = {
+        (program, noun, verb)
+        for program in PROGRAMS
+        for noun in ("ledger", "budget", "site")
+        for verb in _verbs(PROGRAMS[program], noun)
+    }
+    assert asked - told == set()
+
+
+def _verbs(program: click.Command, noun: str) -> list[str]:
+    assert isinstance(program, click.Group)
+    context = click.Context(program)
+    group = program.get_command(context, noun)
+    assert isinstance(group, click.Group)
+    return group.list_commands(context)
+
+
 def test_each_command_that_a_message_names_exists() -> None:
     told = [command for source in SOURCES for command in said_in_messages(source)]
     assert len(told) > 10

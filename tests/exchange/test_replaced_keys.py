@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from exchange_pair import OFFICER, SECOND, THIRD, XRAYS, Pair, founded
 
+from ldp_client.cli.main import main
 from ldp_client.errors import ConfigurationError, EnvelopeError, SignerError, VerificationError, WaitingError
+from ldp_client.ledger.store import SiteLedger
 from ldp_client.officer import approve
 from ldp_client.rotation import rotate_key, rotate_officer
 from ldp_client.site import enrolment
@@ -18,7 +21,7 @@ from ldp_client.supernode import create_node_key
 from ldp_client.verify import verify_export
 from ldp_client.wire.campaign import campaign_id
 from ldp_client.wire.exchange import SiteCode
-from ldp_client.wire.signing import SigningKey, fingerprint
+from ldp_client.wire.signing import SigningKey, create_secret, fingerprint
 from server.centre import (
     open_centre,
     publish,
@@ -32,7 +35,7 @@ from server.config import initialise
 from server.store import log, sites
 from server.store.queries import incidents
 from tests.client.second_reader import Refused, read_site_export
-from tests.client.world import make_campaign
+from tests.client.world import make_campaign, make_site
 
 
 @pytest.fixture
@@ -225,3 +228,21 @@ def is_rotation(line: bytes) -> bool:
 def test_no_key_is_replaced_while_an_agent_works(pair: Pair) -> None:
     with pair.site.alone(), pytest.raises(WaitingError, match="an agent works for site north already"):
         rotate_key(pair.site.folder, OFFICER, lost=False)
+
+
+def test_a_mistyped_file_is_refused_before_the_key_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = make_site(tmp_path / "north")
+    site.close()
+    create_secret(tmp_path / "officer.key", OFFICER.secret)
+    before = (site.folder / "keys" / "site.key").read_bytes()
+    typed = ["site", "rotate-key", "--officer-key", str(tmp_path / "officer.key"), "--out", str(tmp_path / "no" / "x")]
+    monkeypatch.setattr(sys, "argv", ["ldp-client", *typed, "--state", str(site.folder)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "cannot be made (No such file or directory); name a new file with --out" in capsys.readouterr().err
+    assert (site.folder / "keys" / "site.key").read_bytes() == before
+    with SiteLedger.open(site.folder / "ledger.sqlite3") as ledger:
+        assert ledger.head().sequence == 1

@@ -120,12 +120,13 @@ def test_log_is_filtered(ldp: Terminal, options: tuple[str, ...], found: list[st
 def test_one_line_or_entry_is_shown_in_full(ldp: Terminal) -> None:
     shown = {row["field"]: row["value"] for row in ldp.rows("ledger", "show", "3")}
     assert (shown["kind"], shown["site"], shown["first"], shown["sequence"]) == ("batch", "anne", "2", "7")
+    assert shown["head"] != shown["central_head"]
     shown = {row["field"]: row["value"] for row in ldp.rows("ledger", "show", "4", "--site", "anne")}
     assert (shown["kind"], shown["micro_epsilon"]) == ("charge", "2000000")
     assert ldp("ledger", "show", "99") == 2
-    assert "there is no entry 99 in the central ledger here" in ldp.err
+    assert "the central ledger has no entry 99 here; it ends at entry" in ldp.err
     assert ldp("ledger", "show", "99", "--site", "anne") == 2
-    assert "there is no entry 99 of site anne here" in ldp.err
+    assert "the ledger of site anne has no entry 99 here; it ends at entry" in ldp.err
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,13 @@ def test_entries_are_written_as_rows(ldp: Terminal, tmp_path: Path, options: tup
 
 
 @pytest.mark.parametrize(
-    "command", [("ledger", "log"), ("ledger", "export", "--as", "csv", "--out", "x"), ("budget", "history")]
+    "command",
+    [
+        ("ledger", "log"),
+        ("ledger", "show", "4"),
+        ("ledger", "export", "--as", "csv", "--out", "x"),
+        ("budget", "history"),
+    ],
 )
 def test_a_mistyped_site_is_named_and_not_an_empty_answer(ldp: Terminal, command: tuple[str, ...]) -> None:
     assert ldp(*command, "--site", "ann") == 2

@@ -15,16 +15,17 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from world import World
 
 from examples.private_postgres import PrivatePostgres
-from ldp_client.errors import ConfigurationError
+from ldp_client.errors import ConfigurationError, DamagedError
 from ldp_client.verify import verify_export
 from ldp_client.wire.canonical import parse
-from ldp_client.wire.chain import ZERO, link
+from ldp_client.wire.chain import ZERO, Charge, entry_body, link, read_entry
 from ldp_client.wire.exchange import CentralEntry
-from server.centre import publish, rotate_key
+from server.centre import enrol, open_centre, publish, rotate_key
 from server.config import initialise
-from server.store import incidents, queries, tables
+from server.store import incidents, log, queries, sites, tables
 from server.store.database import Database, open_database
 from server.store.export import write_export
+from server.store.ledger import read_account
 from server.store.migrations.versions import v0001_initial, v0004_keys
 
 Ready = tuple[Hospital, int]
@@ -305,6 +306,50 @@ def test_totals_add_up_to_what_is_stored(full: World) -> None:
     assert (campaign.charges, campaign.records, campaign.agreed_bound, campaign.beyond) == (2, 1, 4_000_000, 0)
     assert (evaluation.charges, evaluation.records, evaluation.agreed_bound, evaluation.beyond) == (1, 0, 1_000_000, 0)
     assert (full.budget().records, full.budget().refused) == (1, 1)
+
+
+@pytest.mark.parametrize("of", ["trigger", "entry"])
+def test_a_damaged_database_says_so_and_quotes_nothing(tmp_path: Path, of: str) -> None:
+    config = initialise(tmp_path / "centre", "Aggregation centre")
+    centre = open_centre(config)
+    enrol(centre, Hospital("anne", centre.keys.sealing.public_key).enrolment())
+    with centre.database.snapshot() as connection:
+        head = sites.find(connection, "anne").head
+    centre.close()
+    file = config.parent / "centre.sqlite3"
+    text, body = head.encode(), file.read_bytes()
+    if of == "trigger":
+        place = body.rindex(b"entries_no_update")
+        file.write_bytes(body[:place] + b"\xff" + body[place + 1 :])
+    else:
+        file.write_bytes(body.replace(text, b"\xff" + text[1:]))
+    with pytest.raises(DamagedError, match=r"is damaged: it does not read as it was written\. Stop what works with it"):
+        _read_all(config)
+
+
+def _read_all(config: Path) -> None:
+    centre = open_centre(config)
+    with centre.database.snapshot() as connection:
+        list(log.entries(connection))
+        list(sites.every(connection))
+
+
+def test_a_batch_reads_and_writes_no_more_totals_than_it_speaks_of(world: World, ready: Ready) -> None:
+    """A site that charges for thousands of campaigns that nobody published makes no later batch slower."""
+    anne, approval = ready
+    anne.append(Charge(subject="1" * 64, campaign="2" * 64, approval=approval, micro_epsilon=5))
+    anne.append(Charge(subject="1" * 64, campaign="3" * 64, approval=approval, micro_epsilon=7))
+    world.deliver(anne)
+    again = Charge(subject="1" * 64, campaign="3" * 64, approval=approval, micro_epsilon=7)
+    with world.centre.database.snapshot() as connection:
+        site = sites.find(connection, "anne")
+        account = read_account(connection, site, 6, [read_entry(entry_body(again))], world.centre.signer)
+    assert (list(account.totals), account.bound) == (["3" * 64], 12)
+    anne.append(again)
+    world.deliver(anne)
+    with world.centre.database.snapshot() as connection:
+        charges = connection.execute(select(tables.totals.c.charges).order_by(tables.totals.c.campaign)).scalars().all()
+    assert (list(charges), world.budget().spent.micro_epsilon) == ([1, 2], 19)
 
 
 def test_a_site_without_policy_or_charges_has_agreed_to_nothing(world: World, anne: Hospital) -> None:
