@@ -24,6 +24,7 @@ from server.cli.encoder import app
 from server.learning.bundle import refit_bottleneck
 from server.learning.pictures import CURVE_FILE, SAMPLES_FILE
 from server.learning.pretrain import pretrain, workshop
+from server.learning.public_images import read_images
 from server.learning.public_subset import public_indices
 from server.learning.recipe import Origin, Progress, Recipe
 from server.learning.self_supervised import train_teacher
@@ -320,6 +321,22 @@ class TestCommands:
         result = CliRunner().invoke(app, words)
         assert isinstance(result.exception, ConfigurationError)
         assert str(result.exception).startswith(f"asked for public images in '{name}'; give an .npz with an array")
+
+    @pytest.mark.parametrize("fault", ["cut off", "empty", "damaged", "a split of another length"])
+    def test_files_at_fault_are_refused(self, tmp_path: Path, data: Path, fault: str) -> None:
+        np.savez_compressed(data, images=blobs(80), split=np.array(["public"] * 7))
+        whole = data.read_bytes()
+        if fault != "a split of another length":
+            middle = len(whole) // 3
+            kept = {"cut off": middle, "empty": 0, "damaged": len(whole)}[fault]
+            data.write_bytes((whole[:middle] + b"\xff" * 100 + whole[middle + 100 :])[:kept])
+        with pytest.raises(ConfigurationError, match=r"asked for public images in 'blobs.npz'; give an .npz with an"):
+            read_images(data, key="", split="public", side=6)
+
+    def test_a_split_without_images_is_refused(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "films.npz", images=blobs(2), split=np.array(["test", "test"]))
+        with pytest.raises(ConfigurationError, match=r"'films.npz' holds no image of the split 'public'; name a file"):
+            read_images(tmp_path / "films.npz", key="", split="public", side=6)
 
     def test_arrays_that_are_not_images_are_refused(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "flat.npz", images=np.zeros((4, 4)))
