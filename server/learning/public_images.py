@@ -21,8 +21,8 @@ from ldp_client.imaging.xray import MIN_SECRET_BYTES, Radiograph
 USUAL_KEYS = ("train_images", "images")
 _BATCH = 256
 
-# TypeError: one bare array (.npy). EOFError, BadZipFile, zlib.error: cut off or damaged. IndexError: a `split` of another
-# length.
+# TypeError: one bare array (.npy). EOFError, BadZipFile, zlib.error: cut off or damaged. IndexError: a `split` of
+# another length.
 _UNREADABLE = (OSError, KeyError, ValueError, TypeError, EOFError, IndexError, BadZipFile, zlib.error)
 
 

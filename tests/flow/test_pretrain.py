@@ -136,6 +136,29 @@ def test_a_name_that_no_card_may_have_is_refused_before_training(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": Shape(8, 2, 8, 1024)}, r"an encoder of \d+ MiB, no encoder above 64 MiB loads; give fewer --steps"),
+        ({"dimension": 33}, r"asked for 33 coordinates of maps of 32 numbers over 80 images; give 1 to 32"),
+    ],
+)
+def test_what_would_fail_after_training_is_refused_before_it(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        pretrain(blobs(64), blobs(16), replace(RECIPE, **change), ORIGIN, tmp_path / "e", ignore)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ConfigurationError, match=r"'e.training', where the checkpoint stands, cannot be made \(Not a d"
+    ):
+        train(tmp_path / "file" / "e")
+
+
 def test_a_training_without_a_finite_validation_writes_no_bundle(tmp_path: Path) -> None:
     wild = replace(RECIPE, training_steps=1, warmup_steps=1, validate_every=1, learning_rate=1.0)
     with pytest.raises(
