@@ -27,7 +27,6 @@ from server.learning.pictures import CURVE_FILE, SAMPLES_FILE, draw_curve, draw_
 from server.learning.recipe import Origin, Progress, Recipe
 from server.learning.workers import Workers
 
-
 _HEADER_BYTES = 256
 """What a file of weights says of each tensor, at most: name, type, shape and place."""
 
