@@ -14,6 +14,8 @@ from ldp_client.privacy.meaning import in_words
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+SOURCES = sorted(path for part in ("ldp_client", "server", "examples") for path in (ROOT / part).rglob("*.py"))
+CITED = re.compile(r"\bdocs/[\w./-]*\w")
 NAMED = re.compile(r"`((?:ldp_client|server|tests|examples|docs)/[\w./-]+)`")
 
 
@@ -41,6 +43,13 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 def test_every_file_that_a_document_names_is_there(document: Path) -> None:
     named = NAMED.findall(document.read_text())
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_document_that_the_code_cites_is_there() -> None:
+    """A decision may be cited by its number alone: docs/decisions/0035."""
+    cited = {(document, name(source)) for source in SOURCES for document in CITED.findall(source.read_text())}
+    assert len(cited) > 10
+    assert [found for found in sorted(cited) if not {*ROOT.glob(found[0]), *ROOT.glob(f"{found[0]}-*.md")}] == []
 
 
 def test_every_claim_names_a_test_that_is_there() -> None:

@@ -1,9 +1,9 @@
 """`python -m examples.bench.glow_likelihood`: bits per dimension beside normflows, trained for the same time.
 
 Needs LDP_DATA. Both sides take the public subset of PneumoniaMNIST, the same batches and noise, Adam with the same
-warm-up, clipping and moving average, two threads; they take turns, a few steps each, until each has had `--seconds`.
-Cosine decay runs over that time, so the faster side takes more steps. Lower is better; nothing is repeated byte for
-byte, since time decides.
+warm-up, clipping and moving average, as many threads; they take turns, a few steps each, until each has had
+`--seconds`. Cosine decay runs over that time, so the faster side takes more steps. Lower is better; nothing is repeated
+byte for byte, since time decides.
 """
 
 from __future__ import annotations
@@ -76,9 +76,11 @@ def main() -> None:
     """Train both and print their bits per dimension."""
     parser = argparse.ArgumentParser(prog="python -m examples.bench.glow_likelihood", description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0, help="training time of each side")
-    allowed = parser.parse_args().seconds
+    parser.add_argument("--threads", type=int, default=2, help="processor threads of each side")
+    arguments = parser.parse_args()
+    allowed = arguments.seconds
     keep_freed_pages()
-    torch.set_num_threads(2)
+    torch.set_num_threads(arguments.threads)
     images = read_images(Path(os.environ["LDP_DATA"]) / "pneumoniamnist.npz", key="", split="", side=0)
     public = prepared(images[public_indices(images)], RECIPE)
     train, judged = public[200:], validation(public[:200], RECIPE)

@@ -103,7 +103,7 @@ class FrozenGlow:
     Args:
         flow: the flow; later changes to it are not seen.
         hidden: the type of the couplings' hidden layers. bfloat16 is faster where the processor has it and moves
-            latents by up to .25: see docs/encoder.md before using it.
+            latents by up to 1 at 28 px: see docs/encoder.md before using it.
     """
 
     @torch.no_grad()

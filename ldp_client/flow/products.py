@@ -6,8 +6,8 @@ at the speed of the machine's matrix products, and nothing is multiplied that a 
 
 Hidden values are rows (positions, width), and no bias is added to them: relu(a + b) = max(a, -b) + b, so b moves into
 the next layer's bias, and the last one's reaches the output as a constant of each position (fewer neighbours at the
-border). A maximum with a row costs a tenth of the product before it, adding a bias a third
-(docs/decisions/0022-where-encoding-spends-its-time.md).
+border). A layer is then its product and one more pass over its values instead of two
+(docs/decisions/0011-matrix-products-not-private-operators.md).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ldp_client.errors import ConfigurationError, ParameterError
 from ldp_client.flow.bottleneck import WHITENED_PCA, fit_whitened_pca
-from ldp_client.flow.encoder import BATCH, EncoderCard
+from ldp_client.flow.encoder import BATCH, MAX_WEIGHTS_BYTES, EncoderCard
 from ldp_client.flow.glow import Glow
 from ldp_client.flow.inference import FrozenGlow
 from server.learning.batches import prepared
@@ -26,6 +26,9 @@ from server.learning.likelihood import maximise_likelihood, repeatable
 from server.learning.pictures import CURVE_FILE, SAMPLES_FILE, draw_curve, draw_samples
 from server.learning.recipe import Origin, Progress, Recipe
 from server.learning.workers import Workers
+
+_HEADER_BYTES = 256
+"""What a file of weights says of each tensor, at most: name, type, shape and place."""
 
 
 def workshop(folder: Path) -> Path:
@@ -54,7 +57,8 @@ def pretrain(
         workers: this process among several; None works alone. All but the first return None.
 
     Raises:
-        ConfigurationError: the folder exists, or what `maximise_likelihood` refuses.
+        ConfigurationError: the folder exists or cannot be written, the encoder would be too large to load or its
+            bottleneck too wide, or what `maximise_likelihood` refuses.
         ParameterError: fewer images than one batch, or images `prepare` refuses.
     """
     workers = workers or Workers()
@@ -64,11 +68,18 @@ def pretrain(
             f"asked to train on {len(images)} images in batches of {recipe.batch}, with {len(held_out)} held out; "
             "give at least one batch and one held-out image"
         )
-    # Before hours of training: a name that no card may have is refused here.
+    # Before hours of training: what no card may say, and a bundle that could not be made or loaded, are refused here.
     card = _card(recipe, origin, len(images), len(held_out))
+    _require_loadable(recipe, len(images) + len(held_out))
     train, validation = prepared(images, recipe), prepared(held_out, recipe)
     place = workshop(folder)
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{place.name!r}, where the checkpoint stands, cannot be made ({error.strerror}); "
+            "name a new folder where you may write"
+        ) from error
     state = maximise_likelihood(train, validation, recipe, place, progress, workers)
     if not workers.first:
         return None
@@ -116,6 +127,24 @@ def _card(recipe: Recipe, origin: Origin, training_images: int, held_out_images:
             "a name has lower-case letters, digits, - and _, texts are not empty, and sizes are at most 1024 px, 8 "
             "levels, 64 steps and width 1024"
         ) from error
+
+
+def _require_loadable(recipe: Recipe, images: int) -> None:
+    """Raise ConfigurationError where a bundle could not be made of that many images, or would be refused."""
+    width = recipe.shape.map_dimension
+    if not 1 <= recipe.dimension <= min(images - 1, width):
+        raise ConfigurationError(
+            f"asked for {recipe.dimension} coordinates of maps of {width} numbers over {images} images; "
+            f"give 1 to {min(images - 1, width)}"
+        )
+    with torch.device("meta"):  # sizes alone
+        tensors = Glow(recipe.shape).state_dict().values()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors) + 8 * (recipe.dimension + 1) * width
+    if size + _HEADER_BYTES * len(tensors) > MAX_WEIGHTS_BYTES:
+        raise ConfigurationError(
+            f"asked for an encoder of {size >> 20} MiB, no encoder above {MAX_WEIGHTS_BYTES >> 20} MiB loads; "
+            "give fewer --steps or a smaller --width"
+        )
 
 
 def _maps(flow: Glow, images: Tensor) -> NDArray[np.float64]:

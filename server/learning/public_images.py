@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -18,6 +20,10 @@ from ldp_client.imaging.xray import MIN_SECRET_BYTES, Radiograph
 
 USUAL_KEYS = ("train_images", "images")
 _BATCH = 256
+
+# TypeError: one bare array (.npy). EOFError, BadZipFile, zlib.error: cut off or damaged. IndexError: a `split` of
+# another length.
+_UNREADABLE = (OSError, KeyError, ValueError, TypeError, EOFError, IndexError, BadZipFile, zlib.error)
 
 
 def read_images(path: Path, *, key: str, split: str, side: int) -> NDArray[np.uint8]:
@@ -35,6 +41,9 @@ def read_images(path: Path, *, key: str, split: str, side: int) -> NDArray[np.ui
     images = _from_folder(path, side) if path.is_dir() else _from_arrays(path, key, split)
     if images.ndim != 3 or images.dtype != np.uint8:
         raise ConfigurationError(f"{path.name!r} holds {images.shape} {images.dtype}; give (N, H, W) of uint8")
+    if not images.size:
+        of = f" of the split {split!r}" if split else ""
+        raise ConfigurationError(f"{path.name!r} holds no image{of}; name a file or a split that does")
     return images
 
 
@@ -46,11 +55,12 @@ def encoded(encoder: Encoder, images: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def _from_arrays(path: Path, key: str, split: str) -> NDArray[np.uint8]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: np.load would leave a file open that turns out to be no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             name = key or next((usual for usual in USUAL_KEYS if usual in arrays), USUAL_KEYS[0])
             images: NDArray[np.uint8] = arrays[name]
             return images[arrays["split"] == split] if split else images
-    except (OSError, KeyError, ValueError, TypeError) as error:  # TypeError: one bare array (.npy)
+    except _UNREADABLE as error:
         raise ConfigurationError(
             f"asked for public images in {path.name!r}; give an .npz with an array "
             f"{key or ' or '.join(USUAL_KEYS)!r} (N, H, W) of uint8 (and `split`, if asked for), or a folder of DICOM, "

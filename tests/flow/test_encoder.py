@@ -20,7 +20,16 @@ from torch import Tensor
 from ldp_client.errors import EncoderError, ParameterError
 from ldp_client.flow import encoder as encoder_module
 from ldp_client.flow.bottleneck import WHITENED_PCA, Bottleneck, fit_whitened_pca
-from ldp_client.flow.encoder import CARD_FILE, WEIGHTS_FILE, Encoder, EncoderCard, bundle_tensors, read_card, shipped
+from ldp_client.flow.encoder import (
+    BATCH,
+    CARD_FILE,
+    WEIGHTS_FILE,
+    Encoder,
+    EncoderCard,
+    bundle_tensors,
+    read_card,
+    shipped,
+)
 from ldp_client.flow.glow import Glow, Shape, dequantise
 from ldp_client.flow.inference import FrozenGlow
 from server.learning.public_subset import public_indices
@@ -151,6 +160,16 @@ def test_no_pixel_value_makes_encode_raise_and_neighbours_in_the_batch_stay_as_t
     encoded = encoder.encode(images)
     assert encoded.shape == (3, 2)
     np.testing.assert_array_equal(encoded[[0, 2]], alone[[0, 2]])
+
+
+def test_no_pass_sees_more_than_a_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So memory does not grow with the number of X-rays."""
+    encoder, images, seen = Encoder.load(folder), prepared(2 * BATCH + 1), list[int]()
+    for name in ("encode", "log_scale_map"):
+        work = getattr(encoder.frozen, name)
+        monkeypatch.setattr(encoder.frozen, name, lambda x, work=work: seen.append(len(x)) or work(x))
+    assert len(encoder.encode(images)) == len(encoder.latents(images)[0]) == len(images)
+    assert seen == 2 * [BATCH, BATCH, 1]
 
 
 def test_an_empty_batch_encodes_to_nothing(folder: Path) -> None:

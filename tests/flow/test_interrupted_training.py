@@ -120,6 +120,17 @@ def run(folder: Path, recipe: Recipe = RECIPE, workers: Workers | None = None) -
     return maximise_likelihood(train, held_out, recipe, folder, ignore, workers).step
 
 
+def test_a_step_is_warmed_up_clipped_and_averaged(tmp_path: Path) -> None:
+    """After Adam's first step from top.mean = 0: its size is the rate, its first moment a tenth of the gradient."""
+    recipe = replace(RECIPE, training_steps=1, warmup_steps=4, gradient_norm=0.5, learning_rate=1e-2)
+    state = maximise_likelihood(prepared(images(), recipe), prepared(images()[:16], recipe), recipe, tmp_path, ignore)
+    moved = state.flow.top.mean.detach()
+    assert moved.abs().max().item() == pytest.approx(1e-2 / 4, rel=1e-3)
+    moments = torch.cat([state.optimiser.state[p]["exp_avg"].flatten() for p in state.flow.parameters()])
+    assert moments.norm().item() == pytest.approx(0.1 * 0.5, rel=1e-3)
+    torch.testing.assert_close(state.average.top.mean.detach(), 0.9 * moved)
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(ConfigurationError, match=r"of a training with other images or another recipe; repeat the com"):

@@ -24,6 +24,7 @@ from server.cli.encoder import app
 from server.learning.bundle import refit_bottleneck
 from server.learning.pictures import CURVE_FILE, SAMPLES_FILE
 from server.learning.pretrain import pretrain, workshop
+from server.learning.public_images import read_images
 from server.learning.public_subset import public_indices
 from server.learning.recipe import Origin, Progress, Recipe
 from server.learning.self_supervised import train_teacher
@@ -133,6 +134,29 @@ def test_a_name_that_no_card_may_have_is_refused_before_training(tmp_path: Path)
     ):
         pretrain(blobs(64), blobs(16), RECIPE, replace(ORIGIN, name="My Bundle"), tmp_path / "e", ignore)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": Shape(8, 2, 8, 1024)}, r"an encoder of \d+ MiB, no encoder above 64 MiB loads; give fewer --steps"),
+        ({"dimension": 33}, r"asked for 33 coordinates of maps of 32 numbers over 80 images; give 1 to 32"),
+    ],
+)
+def test_what_would_fail_after_training_is_refused_before_it(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        pretrain(blobs(64), blobs(16), replace(RECIPE, **change), ORIGIN, tmp_path / "e", ignore)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ConfigurationError, match=r"'e.training', where the checkpoint stands, cannot be made \(Not a d"
+    ):
+        train(tmp_path / "file" / "e")
 
 
 def test_a_training_without_a_finite_validation_writes_no_bundle(tmp_path: Path) -> None:
@@ -320,6 +344,22 @@ class TestCommands:
         result = CliRunner().invoke(app, words)
         assert isinstance(result.exception, ConfigurationError)
         assert str(result.exception).startswith(f"asked for public images in '{name}'; give an .npz with an array")
+
+    @pytest.mark.parametrize("fault", ["cut off", "empty", "damaged", "a split of another length"])
+    def test_files_at_fault_are_refused(self, tmp_path: Path, data: Path, fault: str) -> None:
+        np.savez_compressed(data, images=blobs(80), split=np.array(["public"] * 7))
+        whole = data.read_bytes()
+        if fault != "a split of another length":
+            middle = len(whole) // 3
+            kept = {"cut off": middle, "empty": 0, "damaged": len(whole)}[fault]
+            data.write_bytes((whole[:middle] + b"\xff" * 100 + whole[middle + 100 :])[:kept])
+        with pytest.raises(ConfigurationError, match=r"asked for public images in 'blobs.npz'; give an .npz with an"):
+            read_images(data, key="", split="public", side=6)
+
+    def test_a_split_without_images_is_refused(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "films.npz", images=blobs(2), split=np.array(["test", "test"]))
+        with pytest.raises(ConfigurationError, match=r"'films.npz' holds no image of the split 'public'; name a file"):
+            read_images(tmp_path / "films.npz", key="", split="public", side=6)
 
     def test_arrays_that_are_not_images_are_refused(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "flat.npz", images=np.zeros((4, 4)))
