@@ -130,6 +130,7 @@ _CHARGE = re.compile(
     rb'\{"entry":\{"approval":([1-9][0-9]{0,18}),"campaign":"([0-9a-f]{64})","kind":"charge",'
     rb'"micro_epsilon":([1-9][0-9]{0,12}),"subject":"([0-9a-f]{64})"\}\}'
 )
+_SEALS = b'{"entry":{"charge":'
 _SEAL = re.compile(rb'\{"entry":\{"charge":([1-9][0-9]{0,18}),"kind":"seal","record":"([0-9a-f]{64})"\}\}')
 
 
@@ -241,7 +242,8 @@ def charge_terms(body: bytes) -> tuple[str, int, int] | None:
 
 def sealed_charge(body: bytes) -> int | None:
     """The charge that is used by a body that has the shape of a Seal; None of any other."""
-    found = _SEAL.fullmatch(body)
+    # A Charge, as every other entry is, is not looked at in full.
+    found = _SEAL.fullmatch(body) if body.startswith(_SEALS) else None
     return None if found is None else int(found[1])
 
 
@@ -253,26 +255,31 @@ def _link_prefix(ledger_id: str) -> bytes:
 
 def link(ledger_id: str, sequence: int, previous: str, body: bytes) -> str:
     """The chain's head after one more entry, in hex: digest("ldp-glow/entry", ledger id, n, h(n-1), body)."""
-    return hashlib.sha256(
-        _link_prefix(ledger_id)
-        + sequence.to_bytes(8, "big")
-        + _OF_32
-        + bytes.fromhex(previous)
-        + len(body).to_bytes(8, "big")
-        + body
-    ).hexdigest()
+    return Chain(ledger_id, previous).add(sequence, body)
 
 
 def walk(ledger_id: str, first: int, previous: str, bodies: Iterable[bytes]) -> list[str]:
     """The heads after each of several entries that follow `previous`."""
-    prefix, head, heads = _link_prefix(ledger_id), bytes.fromhex(previous), []
-    for sequence, body in enumerate(bodies, start=first):
-        # As `link`, without reading back in hex what it has just written.
-        head = hashlib.sha256(
-            b"".join((prefix, sequence.to_bytes(8, "big"), _OF_32, head, len(body).to_bytes(8, "big"), body))
+    add = Chain(ledger_id, previous).add
+    return [add(sequence, body) for sequence, body in enumerate(bodies, start=first)]
+
+
+class Chain:
+    """The head of a chain, for one who adds many entries: as `link`, without reading back what it has written."""
+
+    __slots__ = ("_head", "_prefix")
+
+    def __init__(self, ledger_id: str, head: str = ZERO) -> None:
+        self._prefix, self._head = _link_prefix(ledger_id), bytes.fromhex(head)
+
+    def add(self, sequence: int, body: bytes) -> str:
+        """The head after one more entry, in hex."""
+        self._head = hashlib.sha256(
+            b"".join(
+                (self._prefix, sequence.to_bytes(8, "big"), _OF_32, self._head, len(body).to_bytes(8, "big"), body)
+            )
         ).digest()
-        heads.append(head.hex())
-    return heads
+        return self._head.hex()
 
 
 _SUBJECT = framed(b"ldp-glow/subject")

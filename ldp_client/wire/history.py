@@ -11,6 +11,7 @@ from ldp_client.wire.canonical import parse
 from ldp_client.wire.chain import (
     ZERO,
     Abandon,
+    Chain,
     Charge,
     Genesis,
     KeyRotation,
@@ -19,7 +20,6 @@ from ldp_client.wire.chain import (
     Query,
     Seal,
     charge_terms,
-    link,
     parse_entry,
     sealed_charge,
 )
@@ -60,6 +60,10 @@ class SiteHistory:
     _agreed: set[str] = field(default_factory=set)
     # (campaign, approval, loss) of charges found right under what is in force now: the next such one is right too.
     _right: set[tuple[str, int, int]] = field(default_factory=set)
+    _chain: Chain = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._chain = Chain(self.ledger_id, self.head)
 
     def add(self, sequence: int, body: bytes, head: str) -> None:
         """Take the next entry.
@@ -70,7 +74,7 @@ class SiteHistory:
         try:
             if sequence != self.sequence + 1:
                 raise ChainError(f"follows entry {self.sequence}")
-            if head != link(self.ledger_id, sequence, self.head, body):
+            if head != self._chain.add(sequence, body):
                 raise ChainError("its hash does not match its bytes and the entry before it")
             entry = None if self._is_more_of_the_same(sequence, body) else parse_entry(body)
             if entry is not None and (sequence == 1) != isinstance(entry, Genesis):
