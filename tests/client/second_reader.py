@@ -1,7 +1,6 @@
 """A second reader of ledger exports, written from docs/ledger_format.md alone: the standard library and Ed25519.
 
-It imports nothing of the product. It knows chains, envelopes, documents' digests and receipts, not the mechanisms: it
-takes a campaign's loss as the campaign states it.
+It imports nothing of the product. It knows chains, envelopes, documents' digests, receipts and what a release costs.
 """
 
 from __future__ import annotations
@@ -9,6 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
+from decimal import Decimal, localcontext
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,30 @@ def canonical(body: bytes) -> dict[str, Any]:
     require(written == body, "canonical bytes")
     found: dict[str, Any] = value
     return found
+
+
+def cost(release: dict[str, Any]) -> int:
+    """Millionths of epsilon of one record."""
+    kind = release["kind"]
+    if kind == "image":
+        return cost(release["noised"])
+    if kind == "joint_codebook":
+        book = release["codebook"]
+        return _logarithm(book["threshold"], book["codewords"], book["subset"])
+    laplace, clip = release["laplace"], release["laplace"]["clip"]
+    moved = clip["radius_steps"] if clip["kind"] == "l1" else clip["bound_steps"] * laplace["dimension"]
+    spent = math.ceil(10**6 * 2 * moved / Fraction(laplace["scale"]))
+    if kind == "joint_discrete_laplace":
+        return spent
+    require(kind in ("latent", "dp_glow"), "release")
+    return spent + _logarithm(release["label"]["threshold"], release["label"]["classes"], 1)
+
+
+def _logarithm(threshold: int, outputs: int, chosen: int) -> int:
+    with localcontext() as context:
+        context.prec = 80
+        likelier = Decimal(threshold * (outputs - chosen)) / Decimal((2**64 - threshold) * chosen)
+        return math.ceil(10**6 * likelier.ln())
 
 
 class Site:
@@ -100,7 +126,7 @@ class Site:
                 self.approvals[sequence] = (document["campaign"], document["policy"])
         elif kind == "charge":
             campaign = campaigns[entry["campaign"]]
-            require(entry["micro_epsilon"] == campaign["micro_epsilon_per_record"], "loss")
+            require(entry["micro_epsilon"] == cost(campaign["release"]), "loss")
             require(self.approvals.get(entry["approval"]) == (entry["campaign"], self.policy_id), "approval")
             self.spend(sequence, entry["campaign"], campaign["cap"] * campaign["micro_epsilon_per_record"])
         elif kind == "query":

@@ -21,10 +21,12 @@ from ldp_client.wire.canonical import canonical_bytes, parse
 from ldp_client.wire.chain import Abandon, Charge, Genesis, LedgerEntry, Seal, entry_body, link, parse_entry
 from ldp_client.wire.envelope import CHECKPOINT, RECEIPT, OneKey, close_envelope, open_envelope
 from ldp_client.wire.exchange import BatchHeader, Checkpoint, Receipt
-from tests.client.second_reader import Refused, read_site_export
+from tests.client.second_reader import Refused, cost, read_site_export
 from tests.client.world import CENTRE, TODAY, World, make_campaign, make_world
 
 Lines = list[dict[str, Any]]
+VECTORS = Path(__file__).parents[1] / "vectors"
+RELEASES = ("one_hot", "codebook", "latent", "dp_glow", "image")
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +202,12 @@ def test_verifier_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("usage: python -m ldp_client.verify EXPORT...") == 2
     assert main(["/nowhere/export.jsonl"]) == 2
     assert "cannot be read (No such file or directory); name an export" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["campaign", *(f"release_{kind}" for kind in RELEASES)])
+def test_second_reader_finds_what_each_release_costs(name: str) -> None:
+    campaign = json.loads(json.loads((VECTORS / f"{name}.json").read_text())["bytes"])
+    assert cost(campaign["release"]) == campaign["micro_epsilon_per_record"]
 
 
 def test_second_reader_written_from_the_format_page_agrees(finished: World, tmp_path: Path, body: bytes) -> None:
