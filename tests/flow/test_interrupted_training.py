@@ -109,6 +109,13 @@ def test_two_workers_learn_what_one_learns(tmp_path: Path, data: Path) -> None:
         assert names
         for name in names:
             torch.testing.assert_close(one.get_tensor(name), other.get_tensor(name), rtol=1e-3, atol=1e-3)
+    # Adam takes a sum of gradients for their mean; the losses, which go the same way, tell them apart.
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
+
+
+def losses(out: Path) -> list[float]:
+    with safe_open(workshop(out) / CHECKPOINT_FILE, framework="pt") as file:
+        return [loss for _, loss in json.loads(file.metadata()["state"])["losses"]]
 
 
 def ignore(_: Progress) -> None:
