@@ -160,13 +160,20 @@ def _log(
 
 @app.command()
 def verify(state: State = HERE) -> None:
-    """Recompute chain, signatures, losses and budgets of this site's ledger. Exit 6 where something does not hold."""
+    """Recompute chain, signatures, losses, budgets, and what is kept beside them. Exit 6 where one does not hold."""
     site = open_site(state)
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "site.jsonl"
             write_export(site, file)
-            say(verify_export(file).lines())
+            verified = verify_export(file)
+            site.ledger.check_kept()
+            say(
+                [
+                    *verified.lines(),
+                    "  what is kept beside the chain (whose each charge was, each record) agrees with it",
+                ]
+            )
     finally:
         site.close()
 

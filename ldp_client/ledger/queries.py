@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ldp_client.errors import BudgetExceededError, WaitingError
-from ldp_client.ledger.readings import Readings
+from ldp_client.ledger.kept import Kept
 from ldp_client.privacy.accountant import PrivacyFilter
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.wire.chain import Abandon, Query, Seal, subjects_commitment
@@ -32,7 +32,7 @@ class OpenQuery:
     units: frozenset[bytes] = field(repr=False)
 
 
-class Queries(Readings):
+class Queries(Kept):
     """The part of a site's ledger that charges and answers evaluations."""
 
     def query(self, evaluation: Evaluation, units: Collection[bytes], salt: bytes, today: str) -> OpenQuery:
