@@ -17,6 +17,13 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+FIELDS = {
+    "ledger": {"type", "side", "format", "site", "ledger_id", "signing_key", "centre_signing_key"},
+    "document": {"type", "kind", "body"},
+    "entry": {"type", "sequence", "body", "head"},
+    "checkpoint": {"type", "body"},
+}
+
 
 class Refused(Exception):  # noqa: N818
     """Something does not hold."""
@@ -191,6 +198,7 @@ def read_site_export(path: Path) -> Site:
         fields = json.loads(line)
         written = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode() + b"\n"
         require(written == line, "line")
+        require(fields.keys() == FIELDS[fields["type"]], "fields")
         lines.append(fields)
     head, *middle, last = lines
     require((head["type"], head["side"], head["format"], last["type"]) == ("ledger", "site", 1, "checkpoint"), "ends")
@@ -221,5 +229,6 @@ def read_site_export(path: Path) -> Site:
         require((receipt["first"], receipt["head"]) == (at + 1, site.heads[receipt["sequence"]]), "receipt")
         at = receipt["sequence"]
     end = canonical(opened(base64.b64decode(last["body"]), "ldp-glow/checkpoint/v1", [key])[1])
+    require(end["party"] == site.site, "party")
     require((end["sequence"], end["head"]) == (len(site.heads) - 1, site.heads[-1]), "checkpoint")
     return site
