@@ -13,27 +13,20 @@ from ldp_client.site import Site
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.envelope import CHECKPOINT, close_envelope
 from ldp_client.wire.exchange import Checkpoint
-from ldp_client.wire.export_lines import written
+from ldp_client.wire.export_lines import appearing_whole, written
 
 
 def write_export(site: Site, path: Path) -> int:
     """Write every entry and every document filed, and close with a signed checkpoint; the number of entries.
 
-    Openings of subject commitments are not written: they say who is who.
+    Openings of subject commitments are not written: they say who is who. The file appears whole or not at all.
 
     Raises:
         ConfigurationError: the file exists already or cannot be written.
     """
-    try:
-        return _write_export(site, path)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
-
-
-def _write_export(site: Site, path: Path) -> int:
     genesis, count = site.ledger.genesis, 0
     # One moment: an agent that works meanwhile files receipts of entries that come after the head written here.
-    with path.open("xb") as file, site.ledger.snapshot():
+    with appearing_whole(path) as file, site.ledger.snapshot():
         head = site.ledger.head()
         file.write(
             written(

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select
 
-from ldp_client.errors import ConfigurationError
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.envelope import CHECKPOINT, close_envelope
 from ldp_client.wire.exchange import Checkpoint
-from ldp_client.wire.export_lines import written
-from ldp_client.wire.signing import Signer, sync_folder
+from ldp_client.wire.export_lines import appearing_whole, written
+from ldp_client.wire.signing import Signer
 from server.store import central, keys, tables
 
 
@@ -28,21 +25,11 @@ def write_export(connection: Connection, signer: Signer, path: Path) -> int:
     Raises:
         ConfigurationError: the file exists already or cannot be written.
     """
-    beside = path.with_name(path.name + ".part")
     count = 0
-    try:
-        if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        with beside.open("wb") as file:
-            for fields in _lines(connection, signer):
-                file.write(written(**fields))
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        sync_folder(path.resolve().parent)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
+    with appearing_whole(path) as file:
+        for fields in _lines(connection, signer):
+            file.write(written(**fields))
+            count += 1
     return count
 
 

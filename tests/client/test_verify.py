@@ -144,6 +144,17 @@ def test_export_never_overwrites_a_file(finished: World) -> None:
         write_export(finished.site, finished.folder / "nowhere" / "export.jsonl")
 
 
+def test_export_that_fails_half_way_leaves_nothing(finished: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(_ledger: SiteLedger) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(SiteLedger, "headers", unreadable)
+    before = sorted(finished.folder.iterdir())
+    with pytest.raises(ConfigurationError, match="cannot be made"):
+        write_export(finished.site, finished.folder / "second.jsonl")
+    assert sorted(finished.folder.iterdir()) == before
+
+
 def test_export_while_an_agent_works_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent seals, sends and files a receipt between two steps of an export that somebody else has begun."""
     world = make_world(tmp_path / "north", count=1)
