@@ -7,7 +7,7 @@ import typer
 from ldp_client import desk
 from ldp_client.cli.console import HERE, Format, Output, State, choose, days, show
 from ldp_client.cli.filters import OneCampaign, Since, Until
-from ldp_client.cli.typed_patient import Issuer, Patient, typed_patient
+from ldp_client.cli.typed_patient import Issuer, Patient, asked_for
 from ldp_client.privacy.accountant import PrivacyFilter, bound_per_unit
 from ldp_client.privacy.loss import NOTHING, PrivacyLoss
 from ldp_client.site import Site, open_site
@@ -42,7 +42,7 @@ def show_budget(
         charged = [names[name] for name in site.ledger.campaigns_charged() if name in names]
         if only is not None:
             charged = [one for one in charged if asked_id(one) == only]
-        rows = _of_one(site, charged, typed_patient(site, issuer)) if patient else _of_all(site, charged)
+        rows = _of_one(site, charged, asked_for(site, issuer)) if patient else _of_all(site, charged)
     finally:
         site.close()
     show(rows, output)
@@ -64,7 +64,7 @@ def history(
         offered = desk.asked(site)
         names = {str(asked_id(one)): one for one in offered}
         only = asked_id(choose(offered, campaign)) if campaign else None
-        unit = typed_patient(site, issuer) if patient else None
+        unit = asked_for(site, issuer) if patient else None
         rows, seen, spent, bound = [], set(), 0, NOTHING
         first, last = days(since, until)
         for drawn, name, charges, micro_epsilon in site.ledger.history(campaign=only, unit=unit):

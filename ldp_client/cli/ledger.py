@@ -14,7 +14,7 @@ from ldp_client import desk
 from ldp_client.cli.console import HERE, Format, Output, State, choose, days, say, show
 from ldp_client.cli.filters import OneCampaign, Since, Until
 from ldp_client.cli.table_file import FileKind, write_rows
-from ldp_client.cli.typed_patient import Issuer, Patient, typed_patient
+from ldp_client.cli.typed_patient import Issuer, Patient, asked_for
 from ldp_client.errors import ConfigurationError
 from ldp_client.export import write_export, write_openings
 from ldp_client.privacy.loss import PrivacyLoss
@@ -142,7 +142,7 @@ def _log(
     first, last = days(since, until)
     rows = site.ledger.log(
         campaign=asked_id(choose(offered, which)) if which else None,
-        unit=typed_patient(site, issuer) if patient else None,
+        unit=asked_for(site, issuer) if patient else None,
         since=first,
         until=last,
     )

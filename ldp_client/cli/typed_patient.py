@@ -10,6 +10,7 @@ import typer
 
 from ldp_client.errors import ConfigurationError
 from ldp_client.imaging.xray import normal_id, patient_key
+from ldp_client.privacy.loss import NOTHING
 from ldp_client.site import Site
 
 Patient = Annotated[
@@ -28,3 +29,18 @@ def typed_patient(site: Site, issuer: str, asked: str = "patient id (not shown):
     if not normal_id(typed):
         raise ConfigurationError("no patient id was given; type it, or give it as a line of standard input")
     return patient_key(site.secret, issuer, typed)
+
+
+def asked_for(site: Site, issuer: str) -> bytes:
+    """As `typed_patient`, for a question: an id that was never charged may be written otherwise in the X-rays' files.
+
+    Raises:
+        ConfigurationError: as `typed_patient`.
+    """
+    unit = typed_patient(site, issuer)
+    if site.ledger.spent(unit) == NOTHING:
+        typer.echo(
+            "nothing was ever charged for this id. Is it typed as in the X-rays' files, with --issuer if they name one?",
+            err=True,
+        )
+    return unit

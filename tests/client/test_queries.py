@@ -84,11 +84,14 @@ def test_a_patient_is_typed_in_and_named_nowhere(ldp: Terminal, monkeypatch: pyt
     spent, total = asked(ldp, "budget", "show", "--patient")
     assert (spent["charges"], spent["cap"], spent["spent"]) == (1, 2, "2")
     assert total["spent"] == "2 of 8, 6 left"
+    assert ldp.err == ""
     types("P-3", monkeypatch)
     (row,) = asked(ldp, "budget", "history", "--patient")
     assert (row["day"], row["charges"], row["spent_so_far"]) == (DAY, 2, "4")
     types("P-4", monkeypatch)
     assert asked(ldp, "budget", "show", "--patient")[-1]["spent"] == "0 of 8, 8 left"
+    assert "nothing was ever charged for this id" in ldp.err
+    assert "P-4" not in ldp.out + ldp.err
     types("", monkeypatch)
     ldp.refused(2, "no patient id was given; type it, or give it as a line", "ledger", "log", "--patient")
 
