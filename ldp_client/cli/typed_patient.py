@@ -40,7 +40,7 @@ def asked_for(site: Site, issuer: str) -> bytes:
     unit = typed_patient(site, issuer)
     if site.ledger.spent(unit) == NOTHING:
         typer.echo(
-            "nothing was ever charged for this id. Is it typed as in the X-rays' files, with --issuer if they name one?",
+            "nothing was ever charged for this id: is it as in the X-rays' files, with --issuer where they name one?",
             err=True,
         )
     return unit

@@ -50,7 +50,7 @@ def export(
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
         payloads = payloads_of(centre, campaign)
-        command, weights = shlex.join(["ldp-server", *sys.argv[1:]]), b""
+        command, weights, words = shlex.join(["ldp-server", *sys.argv[1:]]), b"", list[str]()
         if isinstance(campaign.release, ImageSpec):
             if student is not None:
                 raise ConfigurationError(
@@ -60,11 +60,15 @@ def export(
             learnt = _learn_from_pictures(PictureSet.from_payloads(campaign, payloads))
             card, weights = image_card(name or campaign.name, campaign, learnt, command)
         else:
-            trained = Pupil(student, encoder, key, split, public).learn(campaign, payloads)
+            pupil = Pupil(student, encoder, key, split, public)
+            trained = pupil.learn(campaign, payloads)
+            words = pupil.words(campaign, trained)
             card = linear_card(name or campaign.name, campaign, trained, command)
         bundle = write_classifier(card, out, centre.keys.signing, weights)
         signer = fingerprint(centre.keys.signing.public_key)
-    say([*bundle.card.lines(), f"wrote {out}, digest {bundle.digest[:16]}, signed by the centre's key {signer}"])
+    say(
+        [*words, *bundle.card.lines(), f"wrote {out}, digest {bundle.digest[:16]}, signed by the centre's key {signer}"]
+    )
 
 
 def _learn_from_pictures(pictures: PictureSet) -> TrainedOnPictures:

@@ -20,7 +20,10 @@ from server.learning.train import Trained, TrainingSet, train
 
 StudentOption = Annotated[
     Path | None,
-    typer.Option(help="Public X-rays without labels, an .npz or a folder, that a student learns from besides."),
+    typer.Option(
+        help="Public X-rays without labels, an .npz or a folder, that a student learns from besides. They must hold "
+        "the findings in about the shares that the hospitals' X-rays have."
+    ),
 ]
 EncoderOption = Annotated[
     str | None, typer.Option(help='The campaign\'s encoder, a bundle or "shipped:NAME"; --student needs it.')
@@ -30,6 +33,11 @@ SplitOption = Annotated[str, typer.Option(help="Only rows of the student's .npz 
 PublicOption = Annotated[
     int, typer.Option(help="Take this many of the student's X-rays, chosen by their pixels' SHA-256; 0 takes all.")
 ]
+
+CONDITION = (
+    "the student has taken these shares for those of the public X-rays too; where they are others it makes the "
+    "classifier worse: learn without --student there"
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,14 @@ class Pupil:
         """
         trained = train(TrainingSet.from_payloads(campaign, payloads))
         return trained if self.student is None else teach(trained, self._coordinates(campaign, self.student))
+
+    def words(self, campaign: Campaign, trained: Trained) -> list[str]:
+        """How frequent labels are by the records' own account, and what a student makes of that."""
+        if trained.moments is None:
+            return []
+        shares = zip(campaign.label_names, trained.moments.shares, strict=True)
+        told = "estimated shares: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares)
+        return [told] if self.student is None else [told, CONDITION]
 
     def _coordinates(self, campaign: Campaign, student: Path) -> NDArray[np.float64]:
         """What the campaign's encoder makes of the public X-rays: all its coordinates, (N, D)."""

@@ -34,7 +34,8 @@ def learn(
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
         payloads = payloads_of(centre, campaign)
-    trained = Pupil(student, encoder, key, split, public).learn(campaign, payloads)
+    pupil = Pupil(student, encoder, key, split, public)
+    trained = pupil.learn(campaign, payloads)
     try:
         out.write_bytes(canonical_bytes(trained.classifier))
     except OSError as error:
@@ -42,9 +43,9 @@ def learn(
             f"{out} cannot be written ({error.strerror}); name a file in a folder that exists"
         ) from error
     say(
-        f"learnt from {trained.classifier.records} records; the noise alone moves each coordinate of their mean by "
-        f"{trained.noise_error:.4f} (one standard deviation); wrote {out}"
+        [
+            f"learnt from {trained.classifier.records} records; the noise alone moves each coordinate of their mean by "
+            f"{trained.noise_error:.4f} (one standard deviation); wrote {out}",
+            *pupil.words(campaign, trained),
+        ]
     )
-    if trained.moments is not None:
-        shares = zip(campaign.label_names, trained.moments.shares, strict=True)
-        say("estimated shares: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares))

@@ -89,6 +89,7 @@ def test_a_student_has_all_coordinates_of_the_encoder(place: Path, capsys: pytes
     code, said = command(capsys, "train", *asked(place, "taught.json", *pupil))
     assert code == 0
     assert f"learnt from {RECORDS} records" in said
+    assert "the student has taken these shares for those of the public X-rays too" in said
     alone, taught = (
         np.array(json.loads((place / name).read_text())["mean"], float) for name in ("alone.json", "taught.json")
     )
@@ -106,6 +107,7 @@ def test_a_bundle_with_a_student_scores_xrays(place: Path, capsys: pytest.Captur
     pupil = ["--student", str(place / "public.npz"), "--encoder", "shipped:kermany28"]
     code, said = command(capsys, "model", "export", *asked(place, "bundle", *pupil))
     assert code == 0, said
+    assert "the student has taken these shares" in said
     encoder = Encoder.load(shipped())
     images = phantoms(5, 28, seed=2, pneumonia_share=0.5)[0]
     scores = load(place / "bundle").scores(encoder, stacked(encoder, images))
