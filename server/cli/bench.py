@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -63,6 +64,7 @@ def utility(
         )
     parts = tuple(sorted(set(without)))
     asked = Asked(data, public, encoder, out, tuple(sorted(set(cap))), quick, parts, jobs, tuple(dict.fromkeys(task)))
+    _writable(out)
     with Shown() as shown:
         file = measure(asked, shown.row, shown.encoding)
     say(f"wrote {file}, {file.with_suffix('.csv').name} and {file.with_suffix('.png').name}")
@@ -81,9 +83,22 @@ def attacks(
     Each attack stands beside its formal ceiling and beside the same attack on releases without noise. Ends with exit
     code 6 if one passes its ceiling.
     """
+    _writable(out)
     with Shown() as shown:
         file = attack_report.measure(attack_report.Asked(data, public, encoder, out, quick), shown.row, shown.encoding)
     say(f"wrote {file}, {file.with_suffix('.csv').name}, {file.with_suffix('.png').name}; no attack passed its ceiling")
+
+
+def _writable(folder: Path) -> None:
+    """Return if results can be written there: it takes an hour to have them."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"{folder} cannot hold the results ({error.strerror}); name with --out a folder that can be written"
+        ) from error
 
 
 class Shown:

@@ -129,6 +129,13 @@ def test_what_cannot_be_measured_is_refused_with_the_way_out(file: Path, bundle:
         assert text in str(result.exception)
 
 
+@pytest.mark.parametrize("what", ["utility", "attacks"])
+def test_a_place_that_cannot_hold_the_results_is_refused_before_an_hour_of_work(what: str, file: Path) -> None:
+    result = CliRunner().invoke(app, [what, "--data", str(file), "--out", "/dev/null/results"])
+    assert isinstance(result.exception, ConfigurationError)
+    assert "/dev/null/results cannot hold the results (Not a directory); name with --out" in str(result.exception)
+
+
 def test_without_opacus_the_rows_can_be_left_out() -> None:
     with pytest.raises(ConfigurationError, match="--without dp-sgd"):
         require_opacus("opacus_that_is_not_there")
