@@ -17,8 +17,8 @@ from ldp_client.diagnosis.bundle import load
 from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.image_spec import ImageSpec
 from ldp_client.wire.signing import fingerprint
-from server.cli.opened import HERE, State, opened, payloads_of
-from server.cli.pupils import EncoderOption, KeyOption, PublicOption, Pupil, SplitOption, StudentOption
+from server.cli.opened import HERE, State, opened, stored
+from server.cli.pupils import CapOption, EncoderOption, KeyOption, PublicOption, Pupil, SplitOption, StudentOption
 from server.learning.classifier_bundle import linear_card, write_classifier
 from server.learning.image_bundle import image_card
 from server.learning.image_training import ImageRecipe, PictureSet, TrainedOnPictures, train_on_pictures
@@ -41,6 +41,7 @@ def export(
     key: KeyOption = "",
     split: SplitOption = "",
     public: PublicOption = 0,
+    cap_sites: CapOption = False,
     state: State = HERE,
 ) -> None:
     """Learn a classifier from a campaign's records and write it as a signed bundle for `ldp-client diagnose`.
@@ -49,21 +50,20 @@ def export(
     """
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
-        payloads = payloads_of(centre, campaign)
+        payloads, sites = stored(centre, campaign)
         command, weights, words = shlex.join(["ldp-server", *sys.argv[1:]]), b"", list[str]()
         if isinstance(campaign.release, ImageSpec):
-            if student is not None:
+            if student is not None or cap_sites:
                 raise ConfigurationError(
-                    f"--student: the records of campaign {campaign.name} are pictures, and what networks learn from "
-                    "takes no public X-rays beside them; leave it out"
+                    f"the records of campaign {campaign.name} are pictures, and what networks learn from takes no "
+                    "public X-rays beside them, nor is there a cap on sites; leave out --student and --cap-sites"
                 )
             learnt = _learn_from_pictures(PictureSet.from_payloads(campaign, payloads))
             card, weights = image_card(name or campaign.name, campaign, learnt, command)
         else:
-            pupil = Pupil(student, encoder, key, split, public)
-            trained = pupil.learn(campaign, payloads)
-            words = pupil.words(campaign, trained)
-            card = linear_card(name or campaign.name, campaign, trained, command)
+            found = Pupil(student, encoder, key, split, public, cap_sites).learn(campaign, payloads, sites)
+            words = found.words
+            card = linear_card(name or campaign.name, campaign, found.trained, command)
         bundle = write_classifier(card, out, centre.keys.signing, weights)
         signer = fingerprint(centre.keys.signing.public_key)
     say(

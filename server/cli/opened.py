@@ -44,3 +44,10 @@ def payloads_of(centre: Centre, campaign: Campaign) -> list[bytes]:
     """The stored records of a campaign, of all sites."""
     with centre.database.snapshot() as connection:
         return [record.payload for record in records_of(connection, campaign_id(campaign))]
+
+
+def stored(centre: Centre, campaign: Campaign) -> tuple[list[bytes], list[str]]:
+    """The stored records of a campaign, and the site of each."""
+    with centre.database.snapshot() as connection:
+        found = [(record.payload, record.site) for record in records_of(connection, campaign_id(campaign))]
+    return [payload for payload, _ in found], [site for _, site in found]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ldp_client.errors import ConfigurationError
 from ldp_client.flow.installed import open_bundle
 from ldp_client.wire.campaign import Campaign
+from server.learning.influence import Capped, cap_influence
 from server.learning.public_images import encoded, read_images
 from server.learning.public_subset import public_indices
 from server.learning.student import teach
@@ -34,39 +35,75 @@ PublicOption = Annotated[
     int, typer.Option(help="Take this many of the student's X-rays, chosen by their pixels' SHA-256; 0 takes all.")
 ]
 
+CapOption = Annotated[
+    bool,
+    typer.Option(
+        "--cap-sites",
+        help="Pull back each site whose records' mean lies far from the others', as one that crafts its records would; "
+        "from three sites on.",
+    ),
+]
 CONDITION = (
     "the student has taken these shares for those of the public X-rays too; where they are others it makes the "
     "classifier worse: learn without --student there"
 )
+_TWO = 2
+"""Of so many sites nobody can say which one lies far out."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A classifier, and what whoever made it should read."""
+
+    trained: Trained
+    words: list[str]
 
 
 @dataclass(frozen=True)
 class Pupil:
-    """What the options say of a student; without public X-rays there is none."""
+    """What the options say of a student, without public X-rays there is none, and of sites that lie far out."""
 
     student: Path | None
     encoder: str | None
     key: str
     split: str
     count: int
+    cap_sites: bool
 
-    def learn(self, campaign: Campaign, payloads: list[bytes]) -> Trained:
-        """The classifier of a campaign's records, taught further by the student where there is one.
+    def learn(self, campaign: Campaign, payloads: list[bytes], sites: list[str]) -> Learnt:
+        """The classifier of a campaign's records, far-out sites pulled back where that is asked for, taught further by
+        the student where there is one.
+
+        Args:
+            sites: of each record.
 
         Raises:
             ConfigurationError: no encoder was named, or another than the campaign's.
-            ParameterError: the records do not tell how frequent labels are, which a student must know.
+            ParameterError: the records do not tell how frequent labels are, which a student must know; or too few sites
+                to cap one.
         """
-        trained = train(TrainingSet.from_payloads(campaign, payloads))
-        return trained if self.student is None else teach(trained, self._coordinates(campaign, self.student))
+        records = TrainingSet.from_payloads(campaign, payloads)
+        words: list[str] = []
+        if self.cap_sites or len(set(sites)) > _TWO:
+            capped = cap_influence(records, np.array(sites))
+            words = self._far_out(capped)
+            records = capped.training_set if self.cap_sites else records
+        trained = train(records)
+        if trained.moments is not None:
+            shares = zip(campaign.label_names, trained.moments.shares, strict=True)
+            words.append("estimated shares: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares))
+        if self.student is None:
+            return Learnt(trained, words)
+        return Learnt(teach(trained, self._coordinates(campaign, self.student)), [*words, CONDITION])
 
-    def words(self, campaign: Campaign, trained: Trained) -> list[str]:
-        """How frequent labels are by the records' own account, and what a student makes of that."""
-        if trained.moments is None:
-            return []
-        shares = zip(campaign.label_names, trained.moments.shares, strict=True)
-        told = "estimated shares: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares)
-        return [told] if self.student is None else [told, CONDITION]
+    def _far_out(self, capped: Capped) -> list[str]:
+        """Each site whose records lie further out than the others' spread explains, and what is done about it."""
+        done = "pulled back to that" if self.cap_sites else "ask it why, or learn with --cap-sites"
+        return [
+            f"site {site}: the mean of its records lies {1 / factor:.1f} times as far out as it may; {done}"
+            for site, factor in zip(capped.sites, capped.factors, strict=True)
+            if factor < 1
+        ]
 
     def _coordinates(self, campaign: Campaign, student: Path) -> NDArray[np.float64]:
         """What the campaign's encoder makes of the public X-rays: all its coordinates, (N, D)."""

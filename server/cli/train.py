@@ -10,8 +10,8 @@ import typer
 from ldp_client.cli.console import say
 from ldp_client.errors import ConfigurationError
 from ldp_client.wire.canonical import canonical_bytes
-from server.cli.opened import HERE, State, opened, payloads_of
-from server.cli.pupils import EncoderOption, KeyOption, PublicOption, Pupil, SplitOption, StudentOption
+from server.cli.opened import HERE, State, opened, stored
+from server.cli.pupils import CapOption, EncoderOption, KeyOption, PublicOption, Pupil, SplitOption, StudentOption
 
 app = typer.Typer()
 
@@ -25,6 +25,7 @@ def learn(
     key: KeyOption = "",
     split: SplitOption = "",
     public: PublicOption = 0,
+    cap_sites: CapOption = False,
     state: State = HERE,
 ) -> None:
     """Learn a classifier from a campaign's records; post-processing, which costs no epsilon.
@@ -33,9 +34,9 @@ def learn(
     """
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
-        payloads = payloads_of(centre, campaign)
-    pupil = Pupil(student, encoder, key, split, public)
-    trained = pupil.learn(campaign, payloads)
+        payloads, sites = stored(centre, campaign)
+    learnt = Pupil(student, encoder, key, split, public, cap_sites).learn(campaign, payloads, sites)
+    trained = learnt.trained
     try:
         out.write_bytes(canonical_bytes(trained.classifier))
     except OSError as error:
@@ -46,6 +47,6 @@ def learn(
         [
             f"learnt from {trained.classifier.records} records; the noise alone moves each coordinate of their mean by "
             f"{trained.noise_error:.4f} (one standard deviation); wrote {out}",
-            *pupil.words(campaign, trained),
+            *learnt.words,
         ]
     )

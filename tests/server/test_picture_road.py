@@ -165,4 +165,6 @@ def test_what_pictures_taught_runs_in_the_hospital(road: Road, capsys: pytest.Ca
     assert "`ldp-server model export` learns from those" in " ".join(capsys.readouterr().err.split())
     pupil = ("--student", str(road.folder), "--out", str(road.folder / "other"))
     assert command(centre_cli, "model", "export", "pictures", *pupil, "--state", road.centre) == 2
-    assert "takes no public X-rays beside them; leave it out" in " ".join(capsys.readouterr().err.split())
+    assert "takes no public X-rays beside them, nor is there a cap on sites; leave out" in " ".join(
+        capsys.readouterr().err.split()
+    )

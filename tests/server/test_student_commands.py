@@ -36,11 +36,13 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
     return int(ended.value.code or 0), " ".join((said.out + said.err).split())
 
 
-def released(hospital: Hospital, campaign: Campaign, approval: int) -> None:
-    """Records of phantoms' own coordinates, at an epsilon so large that they say what they are."""
+def released(hospital: Hospital, campaign: Campaign, approval: int, crafted: bool = False) -> None:
+    """Records of phantoms' own coordinates, at an epsilon so large that they say what they are; or all of one lie."""
     encoder, spec = Encoder.load(shipped()), campaign.release
     images, labels = phantoms(RECORDS, 28, seed=5, pneumonia_share=0.5)
     outputs = encoder.encode(stacked(encoder, images))[:, :2]
+    if crafted:
+        outputs, labels = -np.abs(outputs[:1]).repeat(RECORDS, 0), labels[:1].repeat(RECORDS)
     for output, label in zip(outputs, labels.astype(np.int64), strict=True):
         charge = hospital.charge(campaign, approval)
         seed = codebook_seed(campaign_id(campaign), hospital.site, charge)
@@ -74,6 +76,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         released(hospital, campaign, hospital.approve(campaign, policy))
         assert world.deliver(hospital).refused == ()
+    crowded = a_campaign("crowded", encoder=encoder.digest, release=joint_codebook(**common), unit="image", cap=1)
+    centres.publish(centre, crowded)
+    world = World(folder / "centre", centre, crowded)
+    for number in range(4):
+        hospital = world.join(f"crowded-{number}")
+        policy = hospital.adopt(
+            encoders=(encoder.digest,),
+            units=("image",),
+            max_micro_epsilon_per_record=8_000_000,
+            lifetime_micro_epsilon=8_000_000,
+        )
+        released(hospital, crowded, hospital.approve(crowded, policy), crafted=number == 3)
+        assert world.deliver(hospital).refused == ()
     centre.close()
     np.savez(folder / "public.npz", images=phantoms(120, 28, seed=9, pneumonia_share=0.5)[0])
     return folder
@@ -103,6 +118,27 @@ def test_a_student_has_all_coordinates_of_the_encoder(place: Path, capsys: pytes
     assert (place / "few.json").read_bytes() != (place / "taught.json").read_bytes()
 
 
+def test_a_site_that_lies_far_out_is_named_and_pulled_back_where_that_is_asked_for(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, warned = command(capsys, "train", *asked(place, "as-it-is.json", campaign="crowded"))
+    assert code == 0
+    assert "site crowded-3: the mean of its records lies" in warned
+    assert "ask it why, or learn with --cap-sites" in warned
+    assert "crowded-1" not in warned
+    code, said = command(capsys, "train", *asked(place, "capped.json", "--cap-sites", campaign="crowded"))
+    assert code == 0
+    assert "times as far out as it may; pulled back to that" in said
+    means = [
+        np.array(json.loads((place / name).read_text())["mean"], float) for name in ("as-it-is.json", "capped.json")
+    ]
+    lie = means[0] / np.linalg.norm(means[0])
+    assert (means[1] @ lie.T).item() < (means[0] @ lie.T).item()
+    code, said = command(capsys, "model", "export", *asked(place, "held", "--cap-sites", campaign="crowded"))
+    assert code == 0, said
+    assert "pulled back to that" in said
+
+
 def test_a_bundle_with_a_student_scores_xrays(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pupil = ["--student", str(place / "public.npz"), "--encoder", "shipped:kermany28"]
     code, said = command(capsys, "model", "export", *asked(place, "bundle", *pupil))
@@ -118,6 +154,7 @@ def test_a_bundle_with_a_student_scores_xrays(place: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("campaign", "more", "text"),
     [
+        ("telling", ["--cap-sites", "--encoder", "shipped:kermany28"], "found records of 1 sites"),
         ("telling", [], "--student needs --encoder: the bundle that the campaign names, or shipped:NAME"),
         ("telling", ["--encoder", "shipped:kermany64-groups"], "Give the encoder that the records were made with"),
         ("silent", ["--encoder", "shipped:kermany28"], 'ask for `constant = "7/10"` in the next campaign.toml'),
