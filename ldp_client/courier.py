@@ -43,7 +43,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from ldp_client.errors import ConfigurationError, FormatError, LdpError
-from ldp_client.presence import present
+from ldp_client.presence import LOOK_SECONDS, present
 from ldp_client.spool import Inbox, Outbox
 from ldp_client.wire.document import (
     DOWN_KINDS,
@@ -152,6 +152,8 @@ def run(config: CourierConfig, stop: threading.Event | None = None) -> None:
     tasks = Tasks(lambda token: _perform(config, token, app))
     wait = config.poll_seconds
     with present(config.secret), _client(config, acquiring) as client:
+        # Whoever watches has seen it by then: nothing is half answered by one that was never seen.
+        stop.wait(2 * LOOK_SECONDS)
         while not stop.is_set():
             try:
                 acquired = client.AcquireTask(request)

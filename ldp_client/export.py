@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ldp_client.errors import ConfigurationError
+from ldp_client.new_file import appearing_whole
 from ldp_client.site import Site
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.envelope import CHECKPOINT, close_envelope
 from ldp_client.wire.exchange import Checkpoint
-from ldp_client.wire.export_lines import appearing_whole, written
+from ldp_client.wire.export_lines import written
 
 
 def write_export(site: Site, path: Path) -> int:
@@ -26,7 +27,7 @@ def write_export(site: Site, path: Path) -> int:
     """
     genesis, count = site.ledger.genesis, 0
     # One moment: an agent that works meanwhile files receipts of entries that come after the head written here.
-    with appearing_whole(path) as file, site.ledger.snapshot():
+    with appearing_whole(path) as part, part.open("wb") as file, site.ledger.snapshot():
         head = site.ledger.head()
         file.write(
             written(

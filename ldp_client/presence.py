@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOOK_SECONDS = 0.5
+"""Who is present for a shorter time may not be noticed."""
 _log = logging.getLogger(__name__)
 
 

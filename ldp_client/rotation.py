@@ -7,9 +7,10 @@ from pathlib import Path
 from ldp_client.config import AgentConfig, read_toml
 from ldp_client.errors import ConfigurationError
 from ldp_client.ledger.store import SiteLedger
+from ldp_client.new_file import sync_folder
 from ldp_client.site import NEW_KEY, SITE_KEY, Site, alone, signing_key
 from ldp_client.wire.rotation import Rotation, rotate
-from ldp_client.wire.signing import Signer, SigningKey, create_signing_key, read_secret, sync_folder
+from ldp_client.wire.signing import Signer, SigningKey, create_signing_key, read_secret
 
 
 def rotate_key(folder: Path, officer: Signer, *, lost: bool) -> tuple[bytes, bytes]:

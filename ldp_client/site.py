@@ -23,13 +23,14 @@ from ldp_client.errors import ConfigurationError, FormatError, WaitingError
 from ldp_client.imaging.dataset import DataSet, read_dataset
 from ldp_client.imaging.xray import PatientKey
 from ldp_client.ledger.store import SiteLedger
+from ldp_client.new_file import sync_folder
 from ldp_client.spool import Inbox, Outbox
 from ldp_client.wire.canonical import canonical_bytes, digest, parse
 from ldp_client.wire.chain import Genesis
 from ldp_client.wire.envelope import ENROLMENT, close_envelope
 from ldp_client.wire.evaluation import Asked
 from ldp_client.wire.exchange import CentreCard, Enrolment
-from ldp_client.wire.signing import SigningKey, create_secret, read_secret, sync_folder
+from ldp_client.wire.signing import SigningKey, create_secret, read_secret
 
 SITE_KEY, NEW_KEY = "site.key", "site.key.new"
 NODE_KEY_KIND = "ecdsa-sha2-nistp384 "

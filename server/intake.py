@@ -41,8 +41,8 @@ from ldp_client.wire.exchange import Batch, BatchHeader, Refusal, RefusalCode, s
 from ldp_client.wire.record import codebook_seed, drawable, record_digest
 from ldp_client.wire.signing import SealingKey, Signer, unseal
 from server.store import batches, ledger, records, sites
+from server.store.account import Account
 from server.store.database import Database
-from server.store.ledger import Account
 from server.store.records import Record
 from server.store.sites import Site, SiteKeyring
 

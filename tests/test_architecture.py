@@ -18,7 +18,7 @@ PACKAGES = ("ldp_client", "server")
 # each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("ldp_client.errors",),
-    ("ldp_client.privacy", "ldp_client.presence", "ldp_client.processes"),
+    ("ldp_client.privacy", "ldp_client.damage", "ldp_client.new_file", "ldp_client.presence", "ldp_client.processes"),
     ("ldp_client.wire",),
     (
         "ldp_client.flow",
@@ -55,7 +55,19 @@ SERVER_LAYERS: tuple[tuple[str, ...], ...] = (
 )
 SHARED = {
     f"ldp_client.{name}"
-    for name in ("errors", "privacy", "wire", "imaging", "flow", "diagnosis", "config", "processes", "verify")
+    for name in (
+        "errors",
+        "damage",
+        "new_file",
+        "privacy",
+        "wire",
+        "imaging",
+        "flow",
+        "diagnosis",
+        "config",
+        "processes",
+        "verify",
+    )
 }
 # The command line loads each noun, and what needs torch, when it is asked for.
 DEFERRED = {("ldp_client/cli/campaign.py", "ldp_client.preview")}

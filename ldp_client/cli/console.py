@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ldp_client.damage import is_damage
 from ldp_client.errors import ConfigurationError, DamagedError, LdpError, WaitingError
 from ldp_client.wire.evaluation import Asked, asked_id
 
@@ -109,9 +110,11 @@ def refusals(program: str) -> Any:
     try:
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             # Met while a ledger was read.
-            raise DamagedError from error
+            if is_damage(error):
+                raise DamagedError from error
+            raise
     except LdpError as refusal:
         typer.echo(f"{program}: {refusal}", err=True)
         raise SystemExit(refusal.exit_code) from refusal

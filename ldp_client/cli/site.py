@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
 from ldp_client.cli.console import HERE, Format, Output, State, say, show
 from ldp_client.cli.typed_key import public_key
 from ldp_client.errors import ConfigurationError, FormatError
+from ldp_client.new_file import appearing_whole
 from ldp_client.permissions import faults, find_accounts, find_places, set_permissions
 from ldp_client.rotation import rotate_key
 from ldp_client.site import create_site, enrolment, open_site
@@ -82,34 +81,13 @@ def enrol(
     site = open_site(state)
     try:
         introduction = enrolment(site, node_key.read_text(errors="replace").strip())
-        with out.open("xb") as file:
-            file.write(introduction)
+        with appearing_whole(out) as part:
+            part.write_bytes(introduction)
         say(f"wrote {out}; site key fingerprint {fingerprint(site.signer.public_key)}")
-    except FileExistsError as error:
-        raise ConfigurationError(
-            f"{out} exists already and is not overwritten; name another file with --out"
-        ) from error
     except OSError as error:
         raise ConfigurationError(f"{error.filename} cannot be used ({error.strerror})") from error
     finally:
         site.close()
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that was not there before, and that stays only if the block ends well."""
-    if path.exists():
-        raise ConfigurationError(f"{path} exists already and is not overwritten; name another file with --out")
-    try:
-        file = path.open("xb")
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file with --out") from error
-    try:
-        with file:
-            yield file
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
 
 
 @app.command("rotate-key")
@@ -123,9 +101,9 @@ def rotate_site_key(
 ) -> None:
     """Give the site a new signing key. Stop the agent first; nothing leaves until the centre has entered the file."""
     # Made before the key is replaced: what comes after that cannot fail for a mistyped folder.
-    with _new_file(out) as file:
+    with appearing_whole(out) as part:
         document, new = rotate_key(state, SigningKey(read_secret(officer_key)), lost=lost)
-        file.write(document)
+        part.write_bytes(document)
     say(
         [
             f"the site signs with a new key, fingerprint {fingerprint(new)}; the old one is deleted",
@@ -144,8 +122,8 @@ def rotation(out: Annotated[Path, typer.Option(help="A new file, for the centre.
         site.close()
     if document is None:
         raise ConfigurationError("the site still signs with its first key, which the enrolment has named")
-    with _new_file(out) as file:
-        file.write(document)
+    with appearing_whole(out) as part:
+        part.write_bytes(document)
     say(f"wrote {out}; site key fingerprint {fingerprint(site.signer.public_key)}")
 
 

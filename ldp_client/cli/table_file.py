@@ -6,13 +6,13 @@ import csv
 import importlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ldp_client.errors import ConfigurationError
+from ldp_client.new_file import appearing_whole
 
 Row = Mapping[str, Any]
 ROWS_AT_ONCE = 50_000
@@ -35,24 +35,8 @@ def write_rows(rows: Iterable[Row], path: Path, kind: FileKind, columns: Sequenc
         ConfigurationError: the file exists or cannot be made, or Parquet's library is not installed. No file is left.
     """
     write = {FileKind.JSONL: _write_jsonl, FileKind.CSV: _write_csv, FileKind.PARQUET: _write_parquet}[kind]
-    with _new_file(path) as file:
-        return write(iter(rows), file, columns)
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[Path]:
-    """A file that was not there before, and that stays only if the block ends well: a mistake can be made again."""
-    made = False
-    try:
-        path.open("x").close()
-        made = True
-        yield path
-    except BaseException as error:
-        if made:
-            path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
-        raise
+    with appearing_whole(path) as part:
+        return write(iter(rows), part, columns)
 
 
 def _write_jsonl(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> int:

@@ -13,11 +13,12 @@ from itertools import repeat
 from pathlib import Path
 from typing import IO, Self
 
+from ldp_client.damage import is_damage
 from ldp_client.errors import ChainError, ConfigurationError, DamagedError, LdpError
 from ldp_client.ledger.migrations import migrate, schema
 from ldp_client.ledger.odometer import Odometer
+from ldp_client.new_file import sync_folder
 from ldp_client.wire.chain import ZERO, Genesis, LedgerEntry, entry_body, link, parse_entry, walk
-from ldp_client.wire.signing import sync_folder
 
 # 64 MiB, in units of -1 KiB: the pages that random keys land on stay in memory. SQLite's own 2 MiB hold 10,000 charges.
 CACHE = -65536
@@ -54,20 +55,17 @@ def locked(lock: IO[bytes]) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def _in_words(error: sqlite3.DatabaseError | OSError | UnicodeDecodeError) -> LdpError:
-    """What the disk refused to write, in words: then what is there already is whole. Or that it is not."""
-    if isinstance(error, OSError) or (isinstance(error, sqlite3.OperationalError) and not _is_damage(error)):
+def _in_words(error: BaseException) -> LdpError | None:
+    """What the disk holds no more, or refused to write, in words; None of an error that is not the disk's."""
+    if is_damage(error):
+        return DamagedError()
+    if isinstance(error, sqlite3.OperationalError | OSError):
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return ConfigurationError(
             f"the ledger cannot be written ({reason}), so nothing is charged or released; "
             "make room on its disk, or mount it writable. What it holds is whole"
         )
-    return DamagedError()
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    # The second is the driver's own, where a text is no text.
-    return "malformed" in str(error) or str(error).startswith("Could not decode")
+    return None
 
 
 def _is_blank(connection: sqlite3.Connection) -> bool:
@@ -126,19 +124,18 @@ class ChainFile:
             raise ConfigurationError(f"there is no ledger at {path}; create the site with `ldp-client site init`")
         try:
             connection, lock = cls._connect(path)
-        except sqlite3.OperationalError as error:
-            raise _in_words(error) from error
-        except sqlite3.DatabaseError as error:
-            raise ConfigurationError(f"{path} is not a ledger; restore it from its backup") from error
-        except UnicodeDecodeError as error:
-            raise DamagedError from error
         except PermissionError as error:
             raise ConfigurationError(
                 f"the ledger {path} belongs to another user of this machine; run this as its owner, "
                 "or give it back with `ldp-client site permissions`"
             ) from error
-        except OSError as error:
-            raise _in_words(error) from error
+        except (sqlite3.DatabaseError, UnicodeDecodeError, OSError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+                raise ConfigurationError(f"{path} is not a ledger; restore it from its backup") from error
+            words = _in_words(error)
+            if words is not None:
+                raise words from error
+            raise
         try:
             with locked(lock):
                 if _is_blank(connection):
@@ -148,13 +145,12 @@ class ChainFile:
                     )
                 migrate(connection)
             return cls(connection, lock)
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        except BaseException as error:
             connection.close()
             lock.close()
-            raise _in_words(error) from error
-        except BaseException:
-            connection.close()
-            lock.close()
+            words = _in_words(error)
+            if words is not None:
+                raise words from error
             raise
 
     @staticmethod
@@ -203,8 +199,10 @@ class ChainFile:
                 # A full disk makes SQLite roll back by itself: doing it twice would hide that error.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.IntegrityError):
-                    raise _in_words(error) from error
+                # What else a transaction does on a disk speaks for itself.
+                words = None if isinstance(error, OSError) else _in_words(error)
+                if words is not None:
+                    raise words from error
                 raise
 
     def _one(self, query: str, *parameters: object) -> tuple[bytes, ...]:

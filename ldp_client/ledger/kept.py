@@ -54,25 +54,20 @@ class Kept(Readings):
 
         Raises:
             ChainError: something is altered, missing or left over; the text names the entry.
+            DamagedError: the file is damaged; or an index says something else than its table, as of the X-rays, which
+                no entry commits to.
         """
-        for sequence, entry, campaign, unit, salt, cost in self._entries(_CHARGES):
-            whole = isinstance(entry, Charge) and None not in (campaign, unit, salt)
-            if not whole or not (
-                (entry.campaign, entry.micro_epsilon) == (campaign, cost)
-                and entry.subject == subject_commitment(unit, salt)
-            ):
+        if [answer for (answer,) in self._connection.execute("PRAGMA integrity_check")] != ["ok"]:
+            raise DamagedError
+        for sequence, entry, *kept in self._entries(_CHARGES):
+            if not _is_charge(entry, *kept):
                 raise _altered(sequence, "whose charge it was")
         for sequence, entry, campaign, salt, cost in self._entries(_QUERIES):
             rows = self._connection.execute("SELECT unit FROM query_units WHERE query = ?", (sequence,))
-            units = [unit for (unit,) in rows]
-            whole = isinstance(entry, Query) and None not in (campaign, salt)
-            if not whole or not (
-                (entry.campaign, entry.micro_epsilon) == (campaign, cost)
-                and entry.subjects == subjects_commitment(units, salt)
-            ):
+            if not _is_query(entry, campaign, salt, cost, [unit for (unit,) in rows]):
                 raise _altered(sequence, "whom the evaluation charged")
-        for sequence, entry, charge, payload, campaign, one in self._entries(_SETTLED):
-            if not (one and _settles(entry, charge, payload, campaign)):
+        for sequence, entry, *kept in self._entries(_SETTLED):
+            if not _settles(entry, *kept):
                 raise _altered(sequence, "the record that it seals or gives up")
         (left_over,) = self._connection.execute(_LEFT_OVER).fetchone()
         if left_over is not None:
@@ -86,15 +81,40 @@ class Kept(Readings):
             raise DamagedError from error
 
 
-def _settles(entry: LedgerEntry, charge: int | None, payload: bytes | None, campaign: str | None) -> bool:
+# Whatever stands in a row: on a damaged disk a blob can be a number.
+
+
+def _is_charge(entry: LedgerEntry, campaign: object, unit: object, salt: object, cost: object) -> bool:
+    return (
+        isinstance(entry, Charge)
+        and (entry.campaign, entry.micro_epsilon) == (campaign, cost)
+        and isinstance(unit, bytes)
+        and isinstance(salt, bytes)
+        and entry.subject == subject_commitment(unit, salt)
+    )
+
+
+def _is_query(entry: LedgerEntry, campaign: object, salt: object, cost: object, units: list[object]) -> bool:
+    keys = [unit for unit in units if isinstance(unit, bytes)]
+    return (
+        isinstance(entry, Query)
+        and (entry.campaign, entry.micro_epsilon) == (campaign, cost)
+        and isinstance(salt, bytes)
+        and len(keys) == len(units)
+        and entry.subjects == subjects_commitment(keys, salt)
+    )
+
+
+def _settles(entry: LedgerEntry, charge: object, payload: object, campaign: object, one: int) -> bool:
     if isinstance(entry, Abandon):
-        return entry.charge == charge and payload is None
+        return bool(one) and entry.charge == charge and payload is None
     return (
         isinstance(entry, Seal)
+        and bool(one)
         and entry.charge == charge
-        and payload is not None
-        and campaign is not None
-        and entry.record == record_digest(campaign, charge, payload)
+        and isinstance(payload, bytes)
+        and isinstance(campaign, str)
+        and entry.record == record_digest(campaign, entry.charge, payload)
     )
 
 

@@ -8,21 +8,16 @@ have been written otherwise is refused, so that every byte of an export counts.
 from __future__ import annotations
 
 import base64
-import errno
 import json
-import os
 import re
 from binascii import Error as BinasciiError
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ldp_client.errors import ConfigurationError, FormatError
-from ldp_client.wire.signing import sync_folder
+from ldp_client.errors import FormatError
 
 MAX_LINE_BYTES = 1 << 22
 
@@ -109,31 +104,6 @@ def written(**fields: Any) -> bytes:
         name: base64.b64encode(value).decode() if isinstance(value, bytes) else value for name, value in fields.items()
     }
     return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode() + b"\n"
-
-
-@contextmanager
-def appearing_whole(path: Path) -> Iterator[BinaryIO]:
-    """A new file that is there, on the disk, when the block has been left; before, and if it fails, it is not there.
-
-    Raises:
-        ConfigurationError: the file exists already or cannot be written.
-    """
-    beside = path.with_name(path.name + ".part")
-    try:
-        if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        try:
-            with beside.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        sync_folder(path.resolve().parent)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be made ({error.strerror}); name a new file") from error
 
 
 # Exactly as the writer writes them, so that they need not be read and written back to know that they are canonical:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from ldp_client.errors import ConfigurationError, EnvelopeError
+from ldp_client.new_file import sync_folder
 
 SEAL_INFO = b"ldp-glow/batch/v1"
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
@@ -158,15 +159,6 @@ def create_signing_key(path: Path) -> SigningKey:
     secret = os.urandom(32)
     create_secret(path, secret)
     return SigningKey(secret)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_shared_secret(path: Path, most: int = 1 << 12) -> bytes:

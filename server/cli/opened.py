@@ -42,8 +42,7 @@ def check_enrolled(connection: Connection, site: str | None) -> None:
 
 def payloads_of(centre: Centre, campaign: Campaign) -> list[bytes]:
     """The stored records of a campaign, of all sites."""
-    with centre.database.snapshot() as connection:
-        return [record.payload for record in records_of(connection, campaign_id(campaign))]
+    return stored(centre, campaign)[0]
 
 
 def stored(centre: Centre, campaign: Campaign) -> tuple[list[bytes], list[str]]:

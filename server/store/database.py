@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
@@ -14,6 +13,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from ldp_client.damage import is_damage
 from ldp_client.errors import ConfigurationError, DamagedError
 
 LOCK_SECONDS = 30
@@ -69,13 +69,7 @@ def _one_of(connection: Connection) -> Iterator[None]:
 
 
 def _is_damage(error: BaseException) -> bool:
-    """SQLite's file is not what was written: its own error, or the driver's where a text is no text."""
-    if isinstance(error, UnicodeDecodeError):
-        return True
-    cause = error.orig if isinstance(error, DBAPIError) else None
-    if not isinstance(cause, sqlite3.DatabaseError):
-        return False
-    return "malformed" in str(cause) or str(cause).startswith("Could not decode")
+    return is_damage(error.orig or error if isinstance(error, DBAPIError) else error)
 
 
 def open_database(url: str) -> Database:

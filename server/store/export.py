@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select
 
+from ldp_client.new_file import appearing_whole
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.envelope import CHECKPOINT, close_envelope
 from ldp_client.wire.exchange import Checkpoint
-from ldp_client.wire.export_lines import appearing_whole, written
+from ldp_client.wire.export_lines import written
 from ldp_client.wire.signing import Signer
 from server.store import central, keys, tables
 
@@ -26,7 +27,7 @@ def write_export(connection: Connection, signer: Signer, path: Path) -> int:
         ConfigurationError: the file exists already or cannot be written.
     """
     count = 0
-    with appearing_whole(path) as file:
+    with appearing_whole(path) as part, part.open("wb") as file:
         for fields in _lines(connection, signer):
             file.write(written(**fields))
             count += 1

@@ -102,3 +102,15 @@ def test_rows_that_cannot_be_read_say_so(kept: World) -> None:
     alter(kept, "UPDATE openings SET campaign = CAST(x'ff' AS TEXT) WHERE charge = 5")
     with pytest.raises(DamagedError, match="does not read as it was written"):
         kept.site.ledger.check_kept()
+
+
+def test_an_xray_that_was_altered_on_the_disk_is_noticed(kept: World) -> None:
+    """No entry commits to it, and it could be charged anew; but the index still has it as it was."""
+    kept.site.close()
+    file = kept.folder / "ledger.sqlite3"
+    body = file.read_bytes()
+    place = body.index(b"c".ljust(32, b"x"))
+    file.write_bytes(body[:place] + b"C" + body[place + 1 :])
+    kept.reopen()
+    with pytest.raises(DamagedError, match="does not read as it was written"):
+        kept.site.ledger.check_kept()

@@ -1,5 +1,6 @@
 """A program that ends is noticed, however it ends; what is watched here is a process of its own."""
 
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -11,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from ldp_client.presence import on_departure, present
-from ldp_client.processes import Program, Supervised
+from ldp_client.courier import CourierConfig
+from ldp_client.presence import LOOK_SECONDS, on_departure, present
+from ldp_client.processes import Program, Supervised, free_port
+from ldp_client.spool import Inbox, Outbox
+from ldp_client.supernode import SuperNodeConfig, courier_running, create_node_key, create_secret, supernode_running
+from server.certificates import create_authority
 
 
 @pytest.fixture
@@ -71,6 +76,34 @@ def test_a_program_is_renewed_though_it_may_not_listen(deaf: bool, tmp_path: Pat
         wait_until(lambda: supervised.current.pid != first and supervised.current.alive())
     finally:
         supervised.stop()
+
+
+def test_a_supernode_whose_courier_is_killed_is_started_anew(tmp_path: Path) -> None:
+    """Both are the stock program and ours; the centre is away, which neither minds."""
+    authority = create_authority(tmp_path / "tls").certificate
+    create_node_key(tmp_path / "node")
+    create_secret(tmp_path / "secret")
+    for box in (Outbox(tmp_path / "spool"), Inbox(tmp_path / "spool")):
+        box.create()
+    edge = f"127.0.0.1:{free_port()}"
+    config = SuperNodeConfig(tmp_path / "state", edge, authority, tmp_path / "node", tmp_path / "secret", free_port())
+    courier = CourierConfig(tmp_path / "spool", f"127.0.0.1:{config.port}", config.secret)
+    with supernode_running(config) as node, courier_running(courier, tmp_path / "courier") as running:
+        first = node.current.pid
+        wait_until(lambda: somebody_is_present(config.secret))
+        # It has asked for nothing before.
+        threading.Event().wait(2 * LOOK_SECONDS)
+        os.kill(running.current.pid, signal.SIGKILL)
+        wait_until(lambda: node.current.pid != first)
+
+
+def somebody_is_present(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -56,39 +56,30 @@ def stacked(encoder: Encoder, images: np.ndarray) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A centre with records of two campaigns, of which `silent` carries no label shares, and public X-rays."""
+    """A centre with records of three campaigns, and public X-rays.
+
+    `silent` carries no label shares; of the four sites of `crowded` the last one crafts its records.
+    """
     folder = tmp_path_factory.mktemp("centre")
     centre = open_centre(initialise(folder / "centre", "Centre"))
     encoder = Encoder.load(shipped())
     common = {"epsilon": 8, "classes": 2, "bottleneck_dimension": 2, "codewords": 64}
-    for name, constant in (("telling", "7/10"), ("silent", None)):
+    for name, constant, sites in (("telling", "7/10", 1), ("silent", None, 1), ("crowded", None, 4)):
         campaign = a_campaign(
             name, encoder=encoder.digest, release=joint_codebook(**common, constant=constant), unit="image", cap=1
         )
         centres.publish(centre, campaign)
         world = World(folder / "centre", centre, campaign)
-        hospital = world.join(f"{name}-site")
-        policy = hospital.adopt(
-            encoders=(encoder.digest,),
-            units=("image",),
-            max_micro_epsilon_per_record=8_000_000,
-            lifetime_micro_epsilon=8_000_000,
-        )
-        released(hospital, campaign, hospital.approve(campaign, policy))
-        assert world.deliver(hospital).refused == ()
-    crowded = a_campaign("crowded", encoder=encoder.digest, release=joint_codebook(**common), unit="image", cap=1)
-    centres.publish(centre, crowded)
-    world = World(folder / "centre", centre, crowded)
-    for number in range(4):
-        hospital = world.join(f"crowded-{number}")
-        policy = hospital.adopt(
-            encoders=(encoder.digest,),
-            units=("image",),
-            max_micro_epsilon_per_record=8_000_000,
-            lifetime_micro_epsilon=8_000_000,
-        )
-        released(hospital, crowded, hospital.approve(crowded, policy), crafted=number == 3)
-        assert world.deliver(hospital).refused == ()
+        for number in range(sites):
+            hospital = world.join(f"{name}-{number}")
+            policy = hospital.adopt(
+                encoders=(encoder.digest,),
+                units=("image",),
+                max_micro_epsilon_per_record=8_000_000,
+                lifetime_micro_epsilon=8_000_000,
+            )
+            released(hospital, campaign, hospital.approve(campaign, policy), crafted=number == 3)
+            assert world.deliver(hospital).refused == ()
     centre.close()
     np.savez(folder / "public.npz", images=phantoms(120, 28, seed=9, pneumonia_share=0.5)[0])
     return folder

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ldp_client.errors import ConfigurationError, EnvelopeError
+from ldp_client.new_file import sync_folder
 from ldp_client.wire.signing import (
     SealingKey,
     SigningKey,
@@ -21,7 +22,6 @@ from ldp_client.wire.signing import (
     key_id,
     read_secret,
     seal,
-    sync_folder,
     unseal,
 )
 
