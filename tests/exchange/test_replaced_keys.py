@@ -242,7 +242,7 @@ def test_a_mistyped_file_is_refused_before_the_key_is_replaced(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert "cannot be made (No such file or directory); name a new file with --out" in capsys.readouterr().err
+    assert "cannot be made (No such file or directory); name a new file" in capsys.readouterr().err
     assert (site.folder / "keys" / "site.key").read_bytes() == before
     with SiteLedger.open(site.folder / "ledger.sqlite3") as ledger:
         assert ledger.head().sequence == 1
