@@ -11,7 +11,8 @@ from ldp_client.errors import ParameterError
 
 WHITENED_PCA = "whitened-pca-of-log-scale-map"
 SELF_SUPERVISED = "self-supervised-projection-of-log-scale-map"
-KINDS = (WHITENED_PCA, SELF_SUPERVISED)
+ONE_LEVEL = "whitened-pca-of-one-level-of-log-scale-map"
+KINDS = (WHITENED_PCA, SELF_SUPERVISED, ONE_LEVEL)
 """How a bottleneck was fitted; all are linear maps of the log-scale map, and made without labels."""
 
 
@@ -20,7 +21,8 @@ class Bottleneck:
     """u = projection (m - mean), m an X-ray's log-scale map.
 
     Coordinates come in order of what they are thought to tell, so that a campaign may release the first few; of
-    WHITENED_PCA each has variance 1 over the public X-rays, of SELF_SUPERVISED at most that. Fitted without labels.
+    SELF_SUPERVISED each has at most variance 1 over the public X-rays, of the other kinds just that. Fitted without
+    labels.
     `mean` is (D,) and `projection` (k, D), both float64.
     """
 
@@ -63,3 +65,28 @@ def fit_whitened_pca(maps: NDArray[np.float64], dimension: int) -> Bottleneck:
     signs = np.sign(vectors[np.arange(dimension), largest])
     # One memory layout, or a sum over a bundle that was read back would add in another order.
     return Bottleneck(mean, np.ascontiguousarray(vectors * (signs / np.sqrt(values))[:, None]))
+
+
+def fit_level(maps: NDArray[np.float64], levels: int, level: int, dimension: int) -> Bottleneck:
+    """Fit on one level of public log-scale maps (N, D): whitened principal components of its standardised numbers.
+
+        u = E^(-1/2) V^T S^-1 (m - mean m)   over the D / levels numbers of that level; all others have weight 0
+
+    S has their standard deviations on its diagonal, V and E are the first eigenvectors and eigenvalues of their
+    correlations. Level 1 is the finest, as in the flow.
+
+    Raises:
+        ParameterError: there is no such level, or its part of the maps does not span `dimension` directions.
+    """
+    if not 1 <= level <= levels:
+        raise ParameterError(f"asked for level {level} of a flow that has {levels}; give 1, the finest, to {levels}")
+    width = maps.shape[1] // levels
+    part = slice((level - 1) * width, level * width)
+    mean, spread = maps.mean(0), maps[:, part].std(0)
+    # A number that never changes tells nothing: weight 0, not a division by 0.
+    varies = spread > 1e-9 * spread.max()
+    scale = np.where(varies, 1 / np.where(varies, spread, 1.0), 0.0)
+    inner = fit_whitened_pca((maps[:, part] - mean[part]) * scale, dimension)
+    projection = np.zeros((dimension, maps.shape[1]))
+    projection[:, part] = inner.projection * scale
+    return Bottleneck(mean, projection)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ldp_client.errors import ParameterError
 from ldp_client.privacy.release_design import joint_codebook, joint_laplace, latent
 from ldp_client.privacy.release_spec import ReleaseSpec
+from server.benchmarks.encoded import OF_THE_FLOW
 from server.benchmarks.released import released
 from server.benchmarks.scene import Scene
 from server.learning.student import Shares
@@ -48,7 +49,8 @@ class Arm:
 
     Attributes:
         glow: which of the encoder's numbers are used: `bottleneck 4` the first four of its own coordinates, `map 8` the
-            first eight principal ones of the log-scale map, `map` all of it, `latents`, or none.
+            first eight principal ones of the log-scale map, `level2 3` the first three of its second level, `map` all
+            of it, `latents`, or none.
         score: scene and epsilon per record to scores (T,) or (T, K) of the test X-rays.
         private: whether epsilon changes anything; where not, there is one row.
         repeats: independent releases, or trainings.
@@ -109,7 +111,7 @@ class Wanted:
     @property
     def words(self) -> dict[str, str]:
         """What rows say of it."""
-        glow = self.view if self.view.startswith(("bottleneck", "map")) else f"none: {self.view}"
+        glow = self.view if self.view.startswith(OF_THE_FLOW) else f"none: {self.view}"
         code = self.label_code + (f", constant {self.constant}" if self.constant else "")
         if self.kind == "latent":
             return {

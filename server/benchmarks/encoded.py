@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ldp_client.errors import EncoderError, ParameterError
-from ldp_client.flow.bottleneck import Bottleneck, fit_whitened_pca
+from ldp_client.flow.bottleneck import Bottleneck, fit_level, fit_whitened_pca
 from ldp_client.flow.encoder import Encoder, EncoderCard
 from server.benchmarks.local_statistics import local_statistics
 from server.benchmarks.resume import write_array
@@ -23,6 +23,8 @@ from server.benchmarks.tasks import Archive
 
 SHIPPED_FOR = {"pneumoniamnist": "shipped:kermany28"}
 OTHERWISE = "shipped:kermany64-groups"
+OF_THE_FLOW = ("bottleneck", "map", "level")
+"""How the name of a view begins that is made from the flow's output."""
 _CHUNK = 512
 Floats = NDArray[np.float64]
 Step = Callable[[int, int], None]
@@ -36,6 +38,7 @@ class Encoded:
         latents: (N, size^2), all latents, the finest level first.
         contrast: (N, D), the log-scale map of the hospitals' X-rays at 0.8 of their contrast; the others as they are.
         bottleneck: the encoder's own.
+        levels: of the flow; the map holds one part of equal length for each, the finest first.
     """
 
     def __init__(
@@ -47,9 +50,10 @@ class Encoded:
         maps: Floats,
         latents: NDArray[np.float32],
         contrast: Floats,
+        levels: int = 1,
     ) -> None:
         self.archive, self.encoder, self.bottleneck = archive, encoder, bottleneck
-        self.maps, self.latents, self.contrast = maps, latents, contrast
+        self.maps, self.latents, self.contrast, self.levels = maps, latents, contrast, levels
         self._views: dict[str, Floats] = {}
 
     @cached_property
@@ -61,9 +65,10 @@ class Encoded:
         """The numbers that a release takes of each X-ray, (N, k).
 
         `bottleneck K`: the first K coordinates of the encoder's own bottleneck. `map K` and `statistics K`: the first K
-        whitened principal components, fitted on the public pool without labels (`flow.bottleneck`). `map` and
-        `statistics`: all numbers, each of mean 0 and variance 1 over the pool. `latents` and `pixels`: all of them,
-        pixels from -1 (black) to 1. `dim bottleneck K`, `dim map K`: of the X-rays at 0.8 of their contrast.
+        whitened principal components, fitted on the public pool without labels (`flow.bottleneck`). `level2 K`: those
+        of the second level of the map alone (`flow.bottleneck.fit_level`). `map` and `statistics`: all numbers, each of
+        mean 0 and variance 1 over the pool. `latents` and `pixels`: all of them, pixels from -1 (black) to 1. `dim` and
+        one of the flow's: of the X-rays at 0.8 of their contrast.
 
         Raises:
             ParameterError: there is no such view, or it has fewer coordinates.
@@ -84,9 +89,11 @@ class Encoded:
             standard: Floats = (whole - pool.mean(0)) / np.where(spread > 0, spread, 1)
             return standard
         kind, _, number = name.removeprefix("dim ").partition(" ")
-        if kind not in ("bottleneck", "map", "statistics") or not number.isdecimal():
+        level = kind.removeprefix("level") if kind.startswith("level") else ""
+        if not (kind in ("bottleneck", "map", "statistics") or level.isdecimal()) or not number.isdecimal():
             raise ParameterError(
-                f"there is no view {name!r}; asked for bottleneck, map or statistics, latents or pixels"
+                f"there is no view {name!r}; ask for bottleneck, map, level1 or statistics and a number, for map or "
+                "statistics alone, latents or pixels"
             )
         if kind == "statistics":
             # Brought to one scale first: a grey level and the log of an energy have no common one.
@@ -95,6 +102,8 @@ class Encoded:
         maps = self.contrast if name.startswith("dim ") else self.maps
         if kind == "map":
             return fit_whitened_pca(self.maps[self.archive.pool], int(number))(maps)
+        if level:
+            return fit_level(self.maps[self.archive.pool], self.levels, int(level), int(number))(maps)
         if int(number) > self.bottleneck.dimension:
             raise ParameterError(
                 f"asked for {number} coordinates of a bottleneck that has {self.bottleneck.dimension}; use an encoder "
@@ -137,6 +146,7 @@ def encode_archive(archive: Archive, encoder: Encoder, folder: Path, step: Step 
         maps=maps.astype(np.float64),
         latents=latents,
         contrast=contrast.astype(np.float64),
+        levels=encoder.card.levels,
     )
 
 

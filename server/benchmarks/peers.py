@@ -17,6 +17,7 @@ from ldp_client.privacy.release_design import dp_glow
 from ldp_client.privacy.release_spec import DpGlowSpec
 from server.benchmarks.area import area
 from server.benchmarks.arms import STUDENT_SECONDS, Arm, Floats, Score, Student, noise_of
+from server.benchmarks.encoded import OF_THE_FLOW
 from server.benchmarks.released import released
 from server.benchmarks.scene import Scene
 
@@ -225,7 +226,7 @@ def taught_by_nobody(student: Student, coordinates: int) -> list[Arm]:
 
 
 def _glow(view: str) -> str:
-    return view if view.startswith(("map", "bottleneck")) else f"none: {view}"
+    return view if view.startswith(OF_THE_FLOW) else f"none: {view}"
 
 
 def everything(classes: int) -> list[Arm]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from server.benchmarks.encoded import Encoded
+from server.benchmarks.encoded import OF_THE_FLOW, Encoded
 from server.benchmarks.released import Asking, within_cap
 from server.benchmarks.tasks import Task
 
@@ -52,7 +52,7 @@ class Scene:
     def hospital(self, view: str) -> Floats:
         """What the encoder says of the released X-rays, (n, k)."""
         outputs = self.encoded.view(view)[self.rows]
-        if view.startswith(("bottleneck ", "map ")) and self.dimmed.any():
+        if " " in view and view.startswith(OF_THE_FLOW) and self.dimmed.any():
             outputs = np.where(self.dimmed[:, None], self.encoded.view(f"dim {view}")[self.rows], outputs)
         if self.shift:
             # Another direction each time: how well a shift is borne depends on where it points.

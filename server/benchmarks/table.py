@@ -105,7 +105,7 @@ def entries(data: str, task: Task, cap: int, extent: Extent) -> list[Entry]:
     A cap above 1 shows the releases of ours alone: peers take one record of a patient. With more than two labels the
     peers are left out as well, and of the edges stay those that say something of more than two.
     """
-    made = list(_without_epsilon(task, extent)) if cap == 1 else []
+    made = list(_without_epsilon(data, task, extent)) if cap == 1 else []
     made += _ours(data, task, cap, extent)
     if cap == 1 and task.classes == 2:
         made += _peers(extent)
@@ -121,13 +121,15 @@ def _sooner(arm: Arm) -> Arm:
     return replace(arm, repeats=min(arm.repeats, most))
 
 
-def _without_epsilon(task: Task, extent: Extent) -> Iterator[Entry]:
+def _without_epsilon(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
     arms = [
         *public_only(task.classes, max(1, extent.dimension)),
         *(arm for arm in everything(task.classes) if not arm.private),
     ]
     arms += [_clean(f"{kind} {k}") for kind in ("map", "statistics") for k in _COUNTS]
     arms += [_clean(wanted.view) for wanted in _own(extent)]
+    views = (chosen(data, task.name, epsilon).view for epsilon in extent.shown(EPSILONS))
+    arms += [_clean(view) for view in dict.fromkeys(views) if view.startswith("level")]
     if extent.has("networks"):
         arms += networks()
     if extent.student is not None and extent.has("student") and task.classes == 2:

@@ -201,6 +201,10 @@ def fit_bottleneck(
     features: Annotated[
         Path | None, typer.Option(help="A teacher that fit-features trained on the same X-rays; none: whitened PCA.")
     ] = None,
+    level: Annotated[
+        int | None,
+        typer.Option(help="Only this level of the flow, 1 the finest: for a population unlike the public one."),
+    ] = None,
     format: FormatOption = Format.TABLE,
 ) -> None:
     """Fit another bottleneck behind an encoder's flow, on public X-rays, and write a new bundle."""
@@ -208,7 +212,7 @@ def fit_bottleneck(
     images = _public(read_images(data, key=key, split=split, side=card.content), public)
     teacher = None if features is None else load_teacher(features)
     command = " && ".join([card.command, *([teacher.command] if teacher else []), _command(context)])
-    _print_card(refit_bottleneck(folder, images, dimension, command, out, teacher), format)
+    _print_card(refit_bottleneck(folder, images, dimension, command, out, teacher, level), format)
 
 
 def _command(context: typer.Context) -> str:

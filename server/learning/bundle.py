@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from safetensors.torch import save as serialise_safetensors
 
 from ldp_client.errors import ConfigurationError
-from ldp_client.flow.bottleneck import SELF_SUPERVISED, WHITENED_PCA, Bottleneck, fit_whitened_pca
+from ldp_client.flow.bottleneck import (
+    ONE_LEVEL,
+    SELF_SUPERVISED,
+    WHITENED_PCA,
+    Bottleneck,
+    fit_level,
+    fit_whitened_pca,
+)
 from ldp_client.flow.encoder import CARD_FILE, WEIGHTS_FILE, Encoder, EncoderCard, bundle_tensors
 from ldp_client.flow.glow import Glow
 from ldp_client.flow.preprocess import prepare
@@ -60,19 +67,26 @@ def refit_bottleneck(
     command: str,
     folder: Path,
     teacher: Teacher | None = None,
+    level: int | None = None,
 ) -> EncoderCard:
     """Write to `folder` the encoder in `source` with another bottleneck, fitted on public images (N, H, W) uint8.
 
     With a teacher, what it knows is distilled into the flow's output; without one the bottleneck is the whitened
-    principal coordinates of the log-scale map.
+    principal coordinates of the log-scale map, or of one level of it.
 
     Raises:
-        ConfigurationError: the folder exists, or the teacher is of another size.
-        ParameterError: the X-rays do not span as many coordinates.
+        ConfigurationError: the folder exists, the teacher is of another size, or both a teacher and a level are given.
+        ParameterError: the X-rays do not span as many coordinates, or the flow has no such level.
     """
+    if teacher is not None and level is not None:
+        raise ConfigurationError(
+            f"asked for the coordinates of a teacher and for those of level {level}; give --features or --level"
+        )
     encoder = Encoder.load(source)
     maps = encoder.log_scale_map(torch.stack([encoder.prepare(image) for image in images]))
-    if teacher is None:
+    if level is not None:
+        kind, bottleneck = ONE_LEVEL, fit_level(maps, encoder.card.levels, level, dimension)
+    elif teacher is None:
         kind, bottleneck = WHITENED_PCA, fit_whitened_pca(maps, dimension)
     else:
         if teacher.side != encoder.content:

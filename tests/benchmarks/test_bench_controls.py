@@ -215,5 +215,7 @@ def test_what_has_no_form_without_noise_and_no_such_view_is_said(normal: Encoded
     with pytest.raises(ParameterError, match="there is no view 'levels 2'"):
         first_component("levels 2")(scene(normal, normal.archive.tasks[0], 1, 0), None)
     np.testing.assert_allclose(normal.view("bottleneck 1"), normal.view("map 2")[:, :1])
+    with pytest.raises(ParameterError, match="asked for level 2 of a flow that has 1"):
+        normal.view("level2 3")
     with pytest.raises(ParameterError, match="asked for 9 coordinates of a bottleneck that has 8"):
         normal.view("bottleneck 9")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ldp_client.errors import EncoderError, ParameterError
 from ldp_client.flow import encoder as encoder_module
-from ldp_client.flow.bottleneck import WHITENED_PCA, Bottleneck, fit_whitened_pca
+from ldp_client.flow.bottleneck import WHITENED_PCA, Bottleneck, fit_level, fit_whitened_pca
 from ldp_client.flow.encoder import (
     BATCH,
     CARD_FILE,
@@ -361,6 +361,38 @@ def test_maps_that_vary_in_one_direction_only_are_refused() -> None:
     line = np.outer(np.arange(10.0), np.ones(6))
     with pytest.raises(ParameterError, match=r"asked for 2 principal coordinates, but the maps vary in fewer"):
         fit_whitened_pca(line, 2)
+
+
+def test_a_level_gives_whitened_coordinates_of_its_own_part_whatever_the_other_levels_hold() -> None:
+    rng = np.random.default_rng(3)
+    maps = rng.normal(size=(300, 12)) @ rng.normal(size=(12, 12)) * np.geomspace(1, 1e4, 12) + 7
+    bottleneck = fit_level(maps, 3, 2, 2)
+    coordinates = bottleneck(maps)
+    np.testing.assert_allclose(coordinates.mean(0), 0, atol=1e-10)
+    np.testing.assert_allclose(np.cov(coordinates, rowvar=False, bias=True), np.eye(2), atol=1e-10)
+    elsewhere = maps.copy()
+    elsewhere[:, [0, 1, 2, 3, 8, 9, 10, 11]] = 0
+    np.testing.assert_allclose(bottleneck(elsewhere), coordinates)
+    # By hand: the first eigenvector of the correlations, which the numbers' own scales do not enter.
+    part = (maps[:, 4:8] - maps[:, 4:8].mean(0)) / maps[:, 4:8].std(0)
+    first = np.linalg.eigh(np.corrcoef(part, rowvar=False))[1][:, -1]
+    assert abs(np.corrcoef(part @ first, coordinates[:, 0])[0, 1]) == pytest.approx(1)
+
+
+def test_a_number_that_never_changes_has_no_weight_in_its_level() -> None:
+    maps = np.random.default_rng(4).normal(size=(50, 8))
+    maps[:, 5] = 3
+    bottleneck = fit_level(maps, 2, 2, 3)
+    assert (bottleneck.projection[:, 5] == 0).all()
+    assert np.isfinite(bottleneck.projection).all()
+    with pytest.raises(ParameterError, match="asked for 4 principal coordinates, but the maps vary in fewer"):
+        fit_level(maps, 2, 2, 4)
+
+
+@pytest.mark.parametrize("level", [0, 3])
+def test_a_level_that_the_flow_lacks_is_refused(level: int) -> None:
+    with pytest.raises(ParameterError, match=f"asked for level {level} of a flow that has 2; give 1, the finest, to 2"):
+        fit_level(np.zeros((9, 8)), 2, level, 1)
 
 
 def test_an_encoder_that_does_not_ship_is_refused_with_those_that_do() -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ldp_client.errors import ConfigurationError, ParameterError
-from ldp_client.flow.bottleneck import SELF_SUPERVISED
+from ldp_client.flow.bottleneck import ONE_LEVEL, SELF_SUPERVISED
 from ldp_client.flow.encoder import CARD_FILE, WEIGHTS_FILE, Encoder, EncoderCard, shipped
 from ldp_client.flow.glow import Shape
 from server.cli.encoder import app
@@ -335,6 +335,35 @@ class TestCommands:
         assert str(result.exception) == (
             "the teacher looks at X-rays of 12 px, encoder 'small' at 6 px; train one for this encoder with "
             "fit-features"
+        )
+
+    def test_one_level_of_the_map_comes_into_an_encoder_and_its_command_repeats_it(
+        self, tmp_path: Path, data: Path
+    ) -> None:
+        train(tmp_path / "e", replace(RECIPE, training_steps=1))
+        cards = []
+        for folder in ("x/fine", "y/fine"):
+            words = f"fit-bottleneck {tmp_path / 'e'} --data {data} --key images --dimension 2 --level 1"
+            result = CliRunner().invoke(app, [*words.split(), "--out", str(tmp_path / folder), "--format", "json"])
+            assert result.exit_code == 0, result.exception
+            cards.append((tmp_path / folder / CARD_FILE).read_bytes())
+        assert cards[0] == cards[1]
+        encoder = Encoder.load(tmp_path / "x" / "fine")
+        assert (encoder.card.bottleneck, encoder.dimension) == (ONE_LEVEL, 2)
+        assert encoder.card.command.endswith(
+            "fit-bottleneck e --data blobs.npz --out fine --dimension 2 --key images --level 1"
+        )
+        coordinates = encoder.encode(torch.stack([encoder.prepare(image) for image in np.load(data)["images"]]))
+        np.testing.assert_allclose(np.cov(coordinates, rowvar=False, bias=True), np.eye(2), atol=1e-3)
+
+    def test_a_level_and_a_teacher_are_refused_together(self, tmp_path: Path, data: Path) -> None:
+        train(tmp_path / "e", replace(RECIPE, training_steps=1))
+        train_teacher(blobs(8), TeacherRecipe(1, 8, threads=1), tmp_path / "t")
+        words = f"fit-bottleneck {tmp_path / 'e'} --data {data} --key images --dimension 2 --out {tmp_path / 'two'}"
+        result = CliRunner().invoke(app, [*words.split(), "--features", str(tmp_path / "t"), "--level", "1"])
+        assert isinstance(result.exception, ConfigurationError)
+        assert str(result.exception) == (
+            "asked for the coordinates of a teacher and for those of level 1; give --features or --level"
         )
 
     @pytest.mark.parametrize("name", ["blobs.npz", "absent.npz"])
