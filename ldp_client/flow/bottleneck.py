@@ -73,7 +73,7 @@ def fit_level(maps: NDArray[np.float64], levels: int, level: int, dimension: int
         u = E^(-1/2) V^T S^-1 (m - mean m)   over the D / levels numbers of that level; all others have weight 0
 
     S has their standard deviations on its diagonal, V and E are the first eigenvectors and eigenvalues of their
-    correlations. Level 1 is the finest, as in the flow.
+    correlations, with the signs of `fit_whitened_pca`. Level 1 is the finest, as in the flow.
 
     Raises:
         ParameterError: there is no such level, or its part of the maps does not span `dimension` directions.

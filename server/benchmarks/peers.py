@@ -138,12 +138,15 @@ def chosen_on_validation(views: tuple[str, ...]) -> Score:
     return score
 
 
-def public_only(classes: int, coordinates: int) -> list[Arm]:
-    """What nobody needs a hospital for, by track. Components have no meaning for more than two labels."""
+def public_only(classes: int, coordinates: int, more: tuple[str, ...] = ()) -> list[Arm]:
+    """What nobody needs a hospital for, by track. Components have no meaning for more than two labels.
+
+    `more` names further views whose first component is asked: what is released has its own peer among these.
+    """
     rows = []
     components = (f"map {COMPONENTS}", f"statistics {COMPONENTS}", f"bottleneck {coordinates}")
     if classes == 2:
-        for view in ("map 2", "statistics 2", f"bottleneck {coordinates}"):
+        for view in ("map 2", "statistics 2", f"bottleneck {coordinates}", *more):
             rows.append(
                 Arm(
                     "public only",

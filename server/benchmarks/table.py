@@ -122,14 +122,15 @@ def _sooner(arm: Arm) -> Arm:
 
 
 def _without_epsilon(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
+    views = [chosen(data, task.name, epsilon).view for epsilon in extent.shown(EPSILONS)]
+    of_a_level = tuple(dict.fromkeys(view for view in views if view.startswith("level")))
     arms = [
-        *public_only(task.classes, max(1, extent.dimension)),
+        *public_only(task.classes, max(1, extent.dimension), of_a_level),
         *(arm for arm in everything(task.classes) if not arm.private),
     ]
     arms += [_clean(f"{kind} {k}") for kind in ("map", "statistics") for k in _COUNTS]
     arms += [_clean(wanted.view) for wanted in _own(extent)]
-    views = (chosen(data, task.name, epsilon).view for epsilon in extent.shown(EPSILONS))
-    arms += [_clean(view) for view in dict.fromkeys(views) if view.startswith("level")]
+    arms += [_clean(view) for view in of_a_level]
     if extent.has("networks"):
         arms += networks()
     if extent.student is not None and extent.has("student") and task.classes == 2:

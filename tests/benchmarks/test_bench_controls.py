@@ -199,6 +199,19 @@ def test_the_posterior_mean_is_bayes_rule() -> None:
         assert posterior_mean(np.array([noised]), scale, spread)[0] == pytest.approx(by_hand, abs=1e-4)
 
 
+def test_a_level_that_is_released_stands_beside_itself_without_noise_and_without_hospitals(normal: Encoded) -> None:
+    table = entries("adult64", normal.archive.tasks[0], 1, Extent(without=("networks", "dp-sgd"), dimension=4))
+    found = {(entry.arm.release, entry.arm.glow) for entry in table if entry.arm.glow.startswith("level")}
+    assert found == {
+        ("joint", "level2 3"),
+        ("no noise", "level2 3"),
+        ("public only", "level2 3, first component"),
+    }
+    assert not any(
+        entry.arm.glow.startswith("level") for entry in entries("normal", normal.archive.tasks[0], 1, Extent())
+    )
+
+
 def test_local_statistics_see_mirror_images_alike_and_refuse_odd_sides() -> None:
     images = np.random.default_rng(5).integers(0, 256, (3, 8, 8)).astype(np.uint8)
     found = local_statistics(images)
