@@ -12,6 +12,9 @@ export LDP_DATA
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
+NEEDS_DATA = @test -d "$(LDP_DATA)" || { echo "Real chest X-rays are needed: LDP_DATA must name a folder that holds \
+them, and names '$(LDP_DATA)'; docs/data.md says which files, and where they come from"; exit 2; }
+
 .PHONY: demo demo-patients test test-postgres test-durability test-real faults faults-quick lint check bench utility attacks format clean
 .DEFAULT_GOAL := demo
 
@@ -57,11 +60,13 @@ bench: $(READY)  ## ratios against peers, written to build/bench
 	$(BIN)/python -m examples.bench
 
 utility: $(READY)  ## what each release is worth on real X-rays, beside its peers (needs LDP_DATA); goes on after a kill
+	$(NEEDS_DATA)
 	$(BIN)/ldp-server bench utility --data $(LDP_DATA)/pneumoniamnist.npz
 	$(BIN)/ldp-server bench utility --data $(LDP_DATA)/cxr64.npz --out build/utility/cxr64
 	$(BIN)/ldp-server bench utility --data $(LDP_DATA)/adult64.npz --public $(LDP_DATA)/cxr64.npz --out build/utility/adult64
 
 attacks: $(READY)  ## what records give away, beside formal ceilings (needs LDP_DATA)
+	$(NEEDS_DATA)
 	$(BIN)/ldp-server bench attacks --data $(LDP_DATA)/cxr64.npz
 
 format: $(READY)

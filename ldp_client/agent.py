@@ -45,6 +45,7 @@ class Agent:
     report: Report = lambda campaign, done, total: None
     encoder: Encoder | None = None
     released: dict[str, Released] = field(default_factory=dict)
+    answered: set[str] = field(default_factory=set)
     clock: Callable[[], float] = time.monotonic
     _nonce: str | None = None
     _next_look: float = float("-inf")
@@ -116,6 +117,8 @@ class Agent:
                         "see that courier and node run, and wait longer with --wait"
                     )
                 time.sleep(interval_seconds)
+        if not self.released and not self.answered and not self._told:
+            log.info("nothing is approved that is not released already; `ldp-client campaign list` says what is asked")
 
     def _due(self) -> list[tuple[Asked, int]]:
         """What can be released or answered now, with the entry of the approval that stands for each."""
@@ -187,6 +190,7 @@ class Agent:
             progress=lambda done, total: self.report(evaluation, done, total),
         )
         self.site.ledger.complete(asked_id(evaluation))
+        self.answered.add(asked_id(evaluation))
         # No number: how large the set is stays in the ledger.
         log.info("evaluation %s is answered", evaluation.name)
 

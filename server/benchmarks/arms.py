@@ -16,6 +16,7 @@ from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks.encoded import OF_THE_FLOW
 from server.benchmarks.released import released
 from server.benchmarks.scene import Scene
+from server.learning.public_shares import public_shares, tells_classes
 from server.learning.student import Shares
 from server.learning.train import TrainingSet, train
 
@@ -37,8 +38,7 @@ class Student(Protocol):
             scene: whose public pool and test X-rays are meant; hospital X-rays and all labels are out of bounds.
             view: the numbers that the direction belongs to.
             direction: (K-1, k), as `LinearClassifier.mean` has it.
-            shares: of the labels among the hospitals' records, drawn towards 1/K as far as they are doubtful; None
-                where the release does not carry them.
+            shares: of the labels among the public X-rays as far as they are known; None where nothing says.
         """
         ...
 
@@ -127,7 +127,8 @@ class Wanted:
 def ours(wanted: Wanted, alter: Alter | None = None, student: Student | None = None, **words: Any) -> Arm:
     """An arm of one of our releases: the centre's own training on real records, without public labels.
 
-    `alter` stands between records and training, a `student` behind it.
+    `alter` stands between records and training, a `student` behind it. The student is told the shares that the records
+    estimate of the public X-rays where they can, those of the hospitals' X-rays where they say no more than that.
     """
 
     def score(scene: Scene, epsilon: Fraction | None) -> Floats:
@@ -142,8 +143,14 @@ def ours(wanted: Wanted, alter: Alter | None = None, student: Student | None = N
         if student is None:
             return trained.classifier.scores(scene.test(wanted.view))
         direction = np.array(trained.classifier.mean, dtype=np.float64)
-        shares = None if trained.moments is None else Shares.told_by(trained.moments)
-        return student(scene, wanted.view, direction, shares)
+        if tells_classes(records.release):
+            found = public_shares(records, scene.encoded.view(wanted.view)[scene.encoded.archive.pool])
+            if not found.is_mixture:  # the command refuses a student here, and what there is are the records
+                return trained.classifier.scores(scene.test(wanted.view))
+            return student(scene, wanted.view, direction, found.shares)
+        return student(
+            scene, wanted.view, direction, None if trained.moments is None else Shares.told_by(trained.moments)
+        )
 
     codebook, named = wanted.kind == "codebook", wanted.words
     arm = Arm(

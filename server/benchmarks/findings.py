@@ -46,8 +46,8 @@ class Measured:
 def differences(measured: list[Measured]) -> list[Row]:
     """Each release of ours, as things are, less its peers at the same epsilon per unit; 95 % paired bootstrap.
 
-    Peers: the best public-only model of the same track and of track L, `dp_glow`, pixel Laplace, central DP-SGD, the
-    local statistics that are released in the same way. A difference counts when its interval lies on one side of 0.
+    Peers: the best public-only model of the same track and of tracks V and L, `dp_glow`, pixel Laplace, central DP-SGD,
+    the local statistics that are released in the same way. A difference counts when its interval lies on one side of 0.
     """
     usual = [one for one in measured if not one.entry.circumstances]
     found = []
@@ -71,7 +71,7 @@ def differences(measured: list[Measured]) -> list[Row]:
 
 def _peers(one: Measured, usual: list[Measured]) -> list[tuple[str, Measured]]:
     found = []
-    for track in dict.fromkeys((one.row["track"], "L")):
+    for track in dict.fromkeys((one.row["track"], "V", "L")):
         public = [peer for peer in usual if peer.row["release"] == "public only" and peer.row["track"] == track]
         if public:
             best = max(public, key=lambda peer: float(peer.row["auc_mean"]))

@@ -20,11 +20,14 @@ from server.benchmarks.arms import STUDENT_SECONDS, Arm, Floats, Score, Student,
 from server.benchmarks.encoded import OF_THE_FLOW
 from server.benchmarks.released import released
 from server.benchmarks.scene import Scene
+from server.learning.student import Shares
 
 PENALTY = 0.01
 """Inverse strength of the L2 penalty of every logistic regression on standardised numbers."""
 COMPONENTS = 8
 STARTS = 4
+EVEN, UNEVEN = 0.5, (0.3, 0.7)
+"""Shares of the last label that are supposed where no record says one."""
 BOX = "3"
 
 
@@ -197,16 +200,18 @@ def public_only(classes: int, coordinates: int, more: tuple[str, ...] = ()) -> l
 def taught_by_nobody(student: Student, coordinates: int) -> list[Arm]:
     """What the student makes of public structure alone: from the first coordinate, and from wrong starts after it.
 
-    The first says how much of a student's area the hospitals' records bring (orientation and prevalence, or more); the
-    others that a student does not find a finding that nobody pointed to. The better sign is quoted of all.
+    Equally frequent labels need no knowledge (track U); other shares stand for what validation labels could tell
+    (track V). The first start says how much of a student's area the hospitals' records bring (orientation and
+    prevalence, or more), the others whether a student finds a finding that nobody pointed to. The better sign is
+    quoted of all.
     """
     taken = min(STARTS, coordinates)
 
-    def starting(axis: int) -> Score:
+    def starting(axis: int, ill: float) -> Score:
         def score(scene: Scene, epsilon: Fraction | None) -> Floats:
             direction = np.zeros((1, taken))
             direction[0, axis] = 1.0
-            return student(scene, f"bottleneck {taken}", direction, None)
+            return student(scene, f"bottleneck {taken}", direction, Shares.known(np.array([1 - ill, ill])))
 
         return score
 
@@ -215,8 +220,9 @@ def taught_by_nobody(student: Student, coordinates: int) -> list[Arm]:
             "public only",
             "none",
             "none",
-            glow=f"bottleneck {taken}, started from coordinate {axis + 1}",
-            score=starting(axis),
+            glow=f"bottleneck {taken}, started from coordinate {axis + 1}, shares {1 - ill:g} and {ill:g} supposed",
+            score=starting(axis, ill),
+            track="U" if ill == EVEN else "V",
             student=True,
             repeats=1,
             seconds=STUDENT_SECONDS,
@@ -225,6 +231,7 @@ def taught_by_nobody(student: Student, coordinates: int) -> list[Arm]:
             private=False,
         )
         for axis in range(taken)
+        for ill in (EVEN, *UNEVEN)
     ]
 
 

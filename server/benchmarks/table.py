@@ -50,6 +50,8 @@ EDGED = (_TWO, _EIGHT, Wanted("codebook", "map 8", "one_hot", "1/2"))
 CONTROL = Wanted("laplace", "map 8", "one_hot", "1", "3")
 """Of the control with permuted labels: its class means are told apart whatever the prevalence, and it is drawn fast."""
 CONTROL_REPEATS = 100
+ORIENTATION = Wanted("codebook", "bottleneck 1", "simplex", "7/10")
+"""One coordinate and the labels' shares: all that hospitals need to say where a student does the rest."""
 """So many, since the direction of permuted labels is a matter of chance, and only its mean says that nothing leaks."""
 
 
@@ -111,6 +113,8 @@ def entries(data: str, task: Task, cap: int, extent: Extent) -> list[Entry]:
         made += _peers(extent)
         if extent.has("edges"):
             made += [*_controls(extent), *_edges(extent), *_crafting(extent)]
+            if extent.student is not None and extent.has("student"):
+                made += _student_edges(data, task, extent)
     if not extent.quick:
         return made
     return [replace(entry, arm=_sooner(entry.arm)) for entry in made]
@@ -155,12 +159,49 @@ def _ours(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
             wanted = chosen(data, task.name, epsilon / cap, student=student is not None).within(extent.dimension)
             forecast = wanted if student is None else None
             yield Entry(ours(wanted, student=student, chosen_by="chosen.toml"), cap, epsilon, forecast=forecast)
+    if len(students) > 1:
+        yield from _estimating(data, task, cap, extent)
     if not extent.has("variants"):
         return
     releases = (*RELEASES[:4], STATISTICS[0]) if extent.quick or cap > 1 else (*RELEASES, *STATISTICS)
     for wanted in (*_own(extent), *releases):
         for epsilon in extent.shown(EPSILONS):
             yield Entry(ours(wanted), cap, epsilon, forecast=wanted)
+
+
+def _estimating(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
+    """A student that is told no shares of the public X-rays, and one to whom hospitals say hardly more than shares."""
+    for epsilon in extent.shown(EPSILONS):
+        alone = chosen(data, task.name, epsilon / cap).within(extent.dimension)
+        if alone.view.startswith("bottleneck"):
+            yield Entry(ours(_telling(alone), student=extent.student), cap, epsilon)
+    if task.classes == 2 and cap == 1 and extent.dimension:
+        for epsilon in extent.shown(EPSILONS):
+            yield Entry(ours(ORIENTATION, student=extent.student), 1, epsilon)
+
+
+def _telling(wanted: Wanted) -> Wanted:
+    """The same numbers, released such that each class's mean can be told."""
+    return replace(wanted, label_code="one_hot", constant="7/10")
+
+
+def _student_edges(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
+    """Where hospitals' labels are more or less frequent than the public ones, or their X-rays of another kind."""
+    epsilons = extent.shown(EDGE_EPSILONS)[-1:] if extent.quick else extent.shown(EDGE_EPSILONS)
+    circumstances: tuple[tuple[str, Change], ...] = (
+        ("10 % prevalence", rare(0.1)),
+        ("labels equally frequent", balanced),
+        ("shifted 1 sd", shifted(1)),
+    )
+    for name, change in circumstances:
+        for epsilon in epsilons:
+            alone = chosen(data, task.name, epsilon).within(extent.dimension)
+            if not alone.view.startswith("bottleneck"):
+                continue
+            told = chosen(data, task.name, epsilon, student=True).within(extent.dimension)
+            yield Entry(ours(alone, chosen_by="chosen.toml"), 1, epsilon, name, (change,))
+            yield Entry(ours(told, student=extent.student, chosen_by="chosen.toml"), 1, epsilon, name, (change,))
+            yield Entry(ours(_telling(alone), student=extent.student), 1, epsilon, name, (change,))
 
 
 def _peers(extent: Extent) -> Iterator[Entry]:

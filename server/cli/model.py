@@ -18,7 +18,17 @@ from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.image_spec import ImageSpec
 from ldp_client.wire.signing import fingerprint
 from server.cli.opened import HERE, State, opened, stored
-from server.cli.pupils import CapOption, EncoderOption, KeyOption, PublicOption, Pupil, SplitOption, StudentOption
+from server.cli.pupils import (
+    ESTIMATED,
+    CapOption,
+    EncoderOption,
+    KeyOption,
+    PublicOption,
+    Pupil,
+    SharesOption,
+    SplitOption,
+    StudentOption,
+)
 from server.learning.classifier_bundle import linear_card, write_classifier
 from server.learning.image_bundle import image_card
 from server.learning.image_training import ImageRecipe, PictureSet, TrainedOnPictures, train_on_pictures
@@ -41,6 +51,7 @@ def export(
     key: KeyOption = "",
     split: SplitOption = "",
     public: PublicOption = 0,
+    public_shares: SharesOption = ESTIMATED,
     cap_sites: CapOption = False,
     state: State = HERE,
 ) -> None:
@@ -61,7 +72,9 @@ def export(
             learnt = _learn_from_pictures(PictureSet.from_payloads(campaign, payloads))
             card, weights = image_card(name or campaign.name, campaign, learnt, command)
         else:
-            found = Pupil(student, encoder, key, split, public, cap_sites).learn(campaign, payloads, sites)
+            found = Pupil(student, encoder, key, split, public, cap_sites, public_shares).learn(
+                campaign, payloads, sites
+            )
             words = found.words
             card = linear_card(name or campaign.name, campaign, found.trained, command)
         bundle = write_classifier(card, out, centre.keys.signing, weights)

@@ -10,20 +10,21 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from ldp_client.errors import ConfigurationError
+from ldp_client.errors import ConfigurationError, ParameterError
 from ldp_client.flow.installed import open_bundle
 from ldp_client.wire.campaign import Campaign
 from server.learning.influence import Capped, cap_influence
 from server.learning.public_images import encoded, read_images
+from server.learning.public_shares import public_shares, tells_classes, untold
 from server.learning.public_subset import public_indices
-from server.learning.student import teach
+from server.learning.student import Shares, teach
 from server.learning.train import Trained, TrainingSet, train
 
 StudentOption = Annotated[
     Path | None,
     typer.Option(
-        help="Public X-rays without labels, an .npz or a folder, that a student learns from besides. They must hold "
-        "the findings in about the shares that the hospitals' X-rays have."
+        help="Public X-rays without labels, an .npz or a folder, that a student learns from besides; "
+        "--public-shares goes with it."
     ),
 ]
 EncoderOption = Annotated[
@@ -35,6 +36,14 @@ PublicOption = Annotated[
     int, typer.Option(help="Take this many of the student's X-rays, chosen by their pixels' SHA-256; 0 takes all.")
 ]
 
+SharesOption = Annotated[
+    str,
+    typer.Option(
+        help="How frequent the labels are among the student's X-rays: `estimated` from the records, which needs the "
+        "`one_hot` code or a `latent` release; `hospitals` where both are drawn alike; or a number for each label, "
+        "as in 0.3,0.7."
+    ),
+]
 CapOption = Annotated[
     bool,
     typer.Option(
@@ -47,6 +56,9 @@ CONDITION = (
     "the student has taken these shares for those of the public X-rays too; where they are others it makes the "
     "classifier worse: learn without --student there"
 )
+ESTIMATED, HOSPITALS = "estimated", "hospitals"
+_ROUNDED = 0.01
+"""Shares that are typed in may miss 1 by this much."""
 _TWO = 2
 """Of so many sites nobody can say which one lies far out."""
 
@@ -69,6 +81,7 @@ class Pupil:
     split: str
     count: int
     cap_sites: bool
+    shares: str = ESTIMATED
 
     def learn(self, campaign: Campaign, payloads: list[bytes], sites: list[str]) -> Learnt:
         """The classifier of a campaign's records, far-out sites pulled back where that is asked for, taught further by
@@ -79,8 +92,8 @@ class Pupil:
 
         Raises:
             ConfigurationError: no encoder was named, or another than the campaign's.
-            ParameterError: the records do not tell how frequent labels are, which a student must know; or too few sites
-                to cap one.
+            ParameterError: nothing tells how frequent labels are among the student's X-rays, which are no mixture of
+                them, or are too few; or too few sites to cap one.
         """
         records = TrainingSet.from_payloads(campaign, payloads)
         words: list[str] = []
@@ -90,11 +103,56 @@ class Pupil:
             records = capped.training_set if self.cap_sites else records
         trained = train(records)
         if trained.moments is not None:
-            shares = zip(campaign.label_names, trained.moments.shares, strict=True)
-            words.append("estimated shares: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares))
+            told = zip(campaign.label_names, trained.moments.shares, strict=True)
+            words.append("estimated shares: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in told))
         if self.student is None:
             return Learnt(trained, words)
-        return Learnt(teach(trained, self._coordinates(campaign, self.student)), [*words, CONDITION])
+        known = self._known(records, trained)
+        public = self._coordinates(campaign, self.student)
+        shares, said = self._estimated(records, public) if known is None else known
+        return Learnt(teach(trained, public, shares), [*words, said])
+
+    def _known(self, records: TrainingSet, trained: Trained) -> tuple[Shares, str] | None:
+        """How frequent the labels are among the student's X-rays, and what to say of it; None to have it estimated."""
+        if self.shares == ESTIMATED:
+            if not tells_classes(records.release):
+                raise untold()
+            return None
+        if self.shares != HOSPITALS:
+            given = Shares.known(self._given(records.campaign.label_names))
+            return given, "the student was given the shares of the labels among the public X-rays"
+        if trained.moments is None:
+            raise ParameterError(
+                "these records do not tell how frequent each label is among the hospitals' X-rays; ask for "
+                '`constant = "7/10"` in the next campaign.toml, give the shares themselves, as in --public-shares '
+                "0.3,0.7, or leave the student out"
+            )
+        return Shares.told_by(trained.moments), CONDITION
+
+    def _estimated(self, records: TrainingSet, public: NDArray[np.float64]) -> tuple[Shares, str]:
+        names = records.campaign.label_names
+        found = public_shares(records, public).of_a_mixture(names)
+        told = zip(names, found.mean, found.deviation, strict=True)
+        shown = ", ".join(f"{name} {100 * mean:.0f} % (+- {100 * error:.0f})" for name, mean, error in told)
+        return found, f"estimated shares among the public X-rays: {shown}"
+
+    def _given(self, label_names: tuple[str, ...]) -> NDArray[np.float64]:
+        """The shares that were typed in.
+
+        Raises:
+            ConfigurationError: not a positive number for each label, or they do not add up to 1.
+        """
+        try:
+            found = [float(part) for part in self.shares.split(",")]
+        except ValueError:
+            found = []
+        positive = len(found) == len(label_names) and all(0 < share < 1 for share in found)
+        if not positive or abs(sum(found) - 1) > _ROUNDED:
+            raise ConfigurationError(
+                f"--public-shares takes {ESTIMATED}, {HOSPITALS}, or a share between 0 and 1 for each of "
+                f"{', '.join(label_names)}, adding up to 1, as in {_example(len(label_names))}; found {self.shares!r}"
+            )
+        return np.array(found) / sum(found)
 
     def _far_out(self, capped: Capped) -> list[str]:
         """Each site whose records lie further out than the others' spread explains, and what is done about it."""
@@ -117,3 +175,8 @@ class Pupil:
             )
         images = read_images(student, key=self.key, split=self.split, side=encoder.content)
         return encoded(encoder, images[public_indices(images, self.count or len(images))])
+
+
+def _example(classes: int) -> str:
+    shares = [round(1 / classes, 2)] * (classes - 1)
+    return ",".join(f"{share:g}" for share in [*shares, round(1 - sum(shares), 2)])

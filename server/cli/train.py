@@ -11,7 +11,17 @@ from ldp_client.cli.console import say
 from ldp_client.errors import ConfigurationError
 from ldp_client.wire.canonical import canonical_bytes
 from server.cli.opened import HERE, State, opened, stored
-from server.cli.pupils import CapOption, EncoderOption, KeyOption, PublicOption, Pupil, SplitOption, StudentOption
+from server.cli.pupils import (
+    ESTIMATED,
+    CapOption,
+    EncoderOption,
+    KeyOption,
+    PublicOption,
+    Pupil,
+    SharesOption,
+    SplitOption,
+    StudentOption,
+)
 
 app = typer.Typer()
 
@@ -25,6 +35,7 @@ def learn(
     key: KeyOption = "",
     split: SplitOption = "",
     public: PublicOption = 0,
+    public_shares: SharesOption = ESTIMATED,
     cap_sites: CapOption = False,
     state: State = HERE,
 ) -> None:
@@ -35,7 +46,7 @@ def learn(
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
         payloads, sites = stored(centre, campaign)
-    learnt = Pupil(student, encoder, key, split, public, cap_sites).learn(campaign, payloads, sites)
+    learnt = Pupil(student, encoder, key, split, public, cap_sites, public_shares).learn(campaign, payloads, sites)
     trained = learnt.trained
     try:
         out.write_bytes(canonical_bytes(trained.classifier))

@@ -4,11 +4,12 @@ Post-processing of a campaign's records, which costs no epsilon. The records kno
 noisily; the public X-rays know none of the labels, but they show in all coordinates where chests differ. So:
 
 1. The records' classifier scores the public X-rays.
-2. Each gets the label that its scores ask for, such that labels are as frequent as among the hospitals' records.
+2. Each gets the label that its scores ask for, such that labels are as frequent as they are known to be among the
+   public X-rays: from the records (`public_shares`), or because public and hospital X-rays are drawn alike.
 3. A logistic regression on all coordinates learns these labels, and scores the public X-rays anew. Again from 2.
 
-Self-training as of Scudder (IEEE Trans. Inf. Theory 11, 1965), with the shares of the labels held fixed, since the
-records tell them: without that, an imbalanced class eats the other.
+Self-training as of Scudder (IEEE Trans. Inf. Theory 11, 1965), with the shares of the labels held fixed: without that,
+an imbalanced class eats the other.
 """
 
 from __future__ import annotations
@@ -69,19 +70,17 @@ class Shares:
         return [shares / shares.sum() for shares in positive]
 
 
-def teach(trained: Trained, public: Floats) -> Trained:
+def teach(trained: Trained, public: Floats, shares: Shares) -> Trained:
     """The same classifier after a student took over, on public coordinates (N, D), D at least its own.
 
+    Args:
+        shares: of the labels among the public X-rays.
+
     Raises:
-        ParameterError: the release carries no label shares, or what `fit_student` refuses.
+        ParameterError: what `fit_student` refuses.
     """
-    if trained.moments is None:
-        raise ParameterError(
-            "a student needs to know how frequent each label is, and this campaign's records do not carry it; "
-            'ask for `constant = "7/10"` in the next campaign.toml, or leave the student out'
-        )
     direction = np.array([[float(value) for value in row] for row in trained.classifier.mean])
-    mean = fit_student(direction, public, Shares.told_by(trained.moments))
+    mean = fit_student(direction, public, shares)
     rows = tuple(tuple(repr(float(value)) for value in row) for row in mean)
     return replace(trained, classifier=trained.classifier.model_copy(update={"mean": rows}))
 
@@ -95,7 +94,7 @@ def fit_student(direction: Floats, public: Floats, shares: Shares) -> Floats:
     Args:
         direction: (K-1, k), the classifier that the records taught.
         public: coordinates of public X-rays without labels (N, D), D >= k.
-        shares: of the labels.
+        shares: of the labels among them.
 
     Raises:
         ParameterError: other shapes, or fewer than ten X-rays for each label.

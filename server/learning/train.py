@@ -132,11 +132,11 @@ def class_moments(training_set: TrainingSet) -> Moments | None:
     else:
         codes = np.eye(spec.classes)
     sums = training_set.vectors.mean(axis=0).reshape(codes.shape[1], -1)  # (q, f)
-    carried, weight = _carried(spec, codes)
+    told_codes, weight = carried(spec, codes)
     # A code of K-1 coordinates lacks one equation: shares add up to 1, and features have mean 0 in public units.
     lacking = len(codes) - codes.shape[1]
     ones = np.ones((lacking, len(codes)))
-    equations = np.linalg.inv(np.vstack([carried.T, ones]))  # (K, q + lacking)
+    equations = np.linalg.inv(np.vstack([told_codes.T, ones]))  # (K, q + lacking)
     shares = equations @ np.concatenate([sums[:, 0], np.ones(lacking)])
     told = training_set.vectors.reshape(count, codes.shape[1], -1)[:, :, 0]  # what each record says of its label
     spread = np.cov(told, rowvar=False, bias=True).reshape(codes.shape[1], -1) / count
@@ -148,7 +148,7 @@ def class_moments(training_set: TrainingSet) -> Moments | None:
     return Moments(shares, np.linalg.solve(np.vstack([codes.T, ones]), known) / shares[:, None], error)
 
 
-def _carried(spec: ReleaseSpec, codes: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+def carried(spec: ReleaseSpec, codes: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """Each code times the constant, in whole grid steps as it was noised, and what the features were multiplied by."""
     if isinstance(spec, LatentSpec | DpGlowSpec) or spec.constant is None:
         return codes, 1.0

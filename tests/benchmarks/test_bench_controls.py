@@ -100,9 +100,37 @@ def test_a_student_gets_direction_and_shares_and_its_rows_say_so(normal: Encoded
 def test_a_student_from_a_wrong_start_does_not_reach_what_a_right_one_does(normal: Encoded) -> None:
     task = normal.archive.tasks[0]
     labels, one = task.labels[normal.archive.part == "test"], scene(normal, task, 1, 0)
-    right, *wrong = (area(arm.score(one, None), labels) for arm in taught_by_nobody(student, 8))
-    assert max(right, 1 - right) > 0.9
-    assert all(max(found, 1 - found) < 0.7 for found in wrong)
+    arms = taught_by_nobody(student, 8)
+    found = {arm.glow: area(arm.score(one, None), labels) for arm in arms}
+    right = {glow: reached for glow, reached in found.items() if "started from coordinate 1," in glow}
+    assert [arm.track for arm in arms] == [
+        "U",
+        "V",
+        "V",
+    ] * 4
+    assert all(max(reached, 1 - reached) > 0.9 for reached in right.values())
+    assert all(max(found[glow], 1 - found[glow]) < 0.75 for glow in found.keys() - right.keys())
+
+
+def test_a_student_is_told_the_public_shares_where_records_tell_them(normal: Encoded) -> None:
+    task, pupil = normal.archive.tasks[0], Pupil()
+    tells = Wanted("codebook", "map 2", "one_hot", "7/10")
+    few_ill = scene(normal, task, 1, 0, (rare(0.2),))
+    for wanted in (tells, Wanted("codebook", "map 2", "simplex", "7/10")):
+        assert ours(wanted, student=pupil).score(few_ill, Fraction(8)).shape == (300, 2)
+    estimated, supposed = pupil.shares
+    assert estimated is not None
+    assert supposed is not None
+    assert estimated.mean[1] == pytest.approx(0.6, abs=0.12)  # of the public pool
+    assert supposed.mean[1] == pytest.approx(0.2, abs=0.1)  # of the hospitals
+
+
+def test_no_student_takes_over_where_public_xrays_are_of_another_kind(normal: Encoded) -> None:
+    task, pupil = normal.archive.tasks[0], Pupil()
+    away = scene(normal, task, 1, 0, (lambda found: replace(found, shift=4.0),))
+    scores = ours(Wanted("codebook", "map 4", "one_hot", "7/10"), student=pupil).score(away, Fraction(16))
+    assert scores.shape == (300, 2)
+    assert not pupil.shares
 
 
 def test_areas_are_the_share_of_pairs_in_order() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import threading
 
 import pytest
@@ -196,6 +197,22 @@ def test_release_by_hand_says_that_the_witness_is_missing(world: World) -> None:
     world.offer(world.witness(nonce))
     agent.release(0.0)
     assert world.site.ledger.counts(world.name) == (30, 30)
+
+
+def test_release_by_hand_says_that_there_is_nothing_to_do(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.offer()
+    with caplog.at_level(logging.INFO, "ldp_client.agent"):
+        world.agent().release(0.0)
+    assert "nothing is approved that is not released already; `ldp-client campaign list` says" in caplog.text
+    caplog.clear()
+    world.approve()
+    agent = world.agent()
+    agent.step()
+    world.offer(world.witness(world.state().nonce))
+    with caplog.at_level(logging.INFO, "ldp_client.agent"):
+        agent.release(0.0)
+    assert "30 records sealed" in caplog.text
+    assert "nothing is approved" not in caplog.text
 
 
 # --- large records

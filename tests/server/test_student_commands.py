@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from server import centre as centres
 from server.centre import open_centre
 from server.config import initialise
 
-RECORDS = 12
+RECORDS = 24
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -56,18 +57,23 @@ def stacked(encoder: Encoder, images: np.ndarray) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A centre with records of three campaigns, and public X-rays.
+    """A centre with records of four campaigns, and public X-rays.
 
-    `silent` carries no label shares; of the four sites of `crowded` the last one crafts its records.
+    `telling` tells the classes' means apart, `leaning` only how frequent labels are, `silent` not even that; of the
+    four sites of `crowded` the last one crafts its records.
     """
     folder = tmp_path_factory.mktemp("centre")
     centre = open_centre(initialise(folder / "centre", "Centre"))
     encoder = Encoder.load(shipped())
     common = {"epsilon": 8, "classes": 2, "bottleneck_dimension": 2, "codewords": 64}
-    for name, constant, sites in (("telling", "7/10", 1), ("silent", None, 1), ("crowded", None, 4)):
-        campaign = a_campaign(
-            name, encoder=encoder.digest, release=joint_codebook(**common, constant=constant), unit="image", cap=1
-        )
+    for name, code, constant, sites in (
+        ("telling", "one_hot", "7/10", 1),
+        ("leaning", "simplex", "7/10", 1),
+        ("silent", "simplex", None, 1),
+        ("crowded", "simplex", None, 4),
+    ):
+        release = joint_codebook(**common, label_code=code, constant=constant)
+        campaign = a_campaign(name, encoder=encoder.digest, release=release, unit="image", cap=1)
         centres.publish(centre, campaign)
         world = World(folder / "centre", centre, campaign)
         for number in range(sites):
@@ -81,7 +87,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             released(hospital, campaign, hospital.approve(campaign, policy), crafted=number == 3)
             assert world.deliver(hospital).refused == ()
     centre.close()
-    np.savez(folder / "public.npz", images=phantoms(120, 28, seed=9, pneumonia_share=0.5)[0])
+    np.savez(folder / "public.npz", images=phantoms(120, 28, seed=9, pneumonia_share=0.7)[0])
     return folder
 
 
@@ -95,7 +101,10 @@ def test_a_student_has_all_coordinates_of_the_encoder(place: Path, capsys: pytes
     code, said = command(capsys, "train", *asked(place, "taught.json", *pupil))
     assert code == 0
     assert f"learnt from {RECORDS} records" in said
-    assert "the student has taken these shares for those of the public X-rays too" in said
+    (shares,) = re.findall(r"among the public X-rays: normal (\d+) % \(\+- (\d+)\), pneumonia (\d+) %", said)
+    normal, error, pneumonia = map(int, shares)
+    assert normal + pneumonia in (99, 100, 101)
+    assert abs(pneumonia - 70) < 3 * error  # 70 % of the public X-rays, one half of the hospital's
     alone, taught = (
         np.array(json.loads((place / name).read_text())["mean"], float) for name in ("alone.json", "taught.json")
     )
@@ -130,14 +139,23 @@ def test_a_site_that_lies_far_out_is_named_and_pulled_back_where_that_is_asked_f
     assert "pulled back to that" in said
 
 
-def test_a_bundle_with_a_student_scores_xrays(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pupil = ["--student", str(place / "public.npz"), "--encoder", "shipped:kermany28"]
-    code, said = command(capsys, "model", "export", *asked(place, "bundle", *pupil))
+@pytest.mark.parametrize(
+    ("shares", "said_of_it"),
+    [
+        ("hospitals", "the student has taken these shares for those of the public X-rays too"),
+        ("0.3,0.7", "the student was given the shares of the labels among the public X-rays"),
+    ],
+)
+def test_a_bundle_with_a_student_who_is_told_the_shares_scores_xrays(
+    place: Path, capsys: pytest.CaptureFixture[str], shares: str, said_of_it: str
+) -> None:
+    pupil = ["--student", str(place / "public.npz"), "--encoder", "shipped:kermany28", "--public-shares", shares]
+    code, said = command(capsys, "model", "export", *asked(place, f"bundle-{shares}", *pupil, campaign="leaning"))
     assert code == 0, said
-    assert "the student has taken these shares" in said
+    assert said_of_it in said
     encoder = Encoder.load(shipped())
     images = phantoms(5, 28, seed=2, pneumonia_share=0.5)[0]
-    scores = load(place / "bundle").scores(encoder, stacked(encoder, images))
+    scores = load(place / f"bundle-{shares}").scores(encoder, stacked(encoder, images))
     assert scores.shape == (5, 2)
     assert np.isfinite(scores).all()
 
@@ -148,7 +166,13 @@ def test_a_bundle_with_a_student_scores_xrays(place: Path, capsys: pytest.Captur
         ("telling", ["--cap-sites", "--encoder", "shipped:kermany28"], "found records of 1 sites"),
         ("telling", [], "--student needs --encoder: the bundle that the campaign names, or shipped:NAME"),
         ("telling", ["--encoder", "shipped:kermany64-groups"], "Give the encoder that the records were made with"),
-        ("silent", ["--encoder", "shipped:kermany28"], 'ask for `constant = "7/10"` in the next campaign.toml'),
+        ("silent", ["--encoder", "shipped:kermany28"], 'ask for `label_code = "one_hot"` with `constant = "7/10"`'),
+        ("leaning", ["--encoder", "shipped:kermany28"], "these records do not tell how frequent the labels are among"),
+        ("silent", ["--public-shares", "hospitals"], "do not tell how frequent each label is among the hospitals'"),
+        ("telling", ["--public-shares", "0.3"], "for each of normal, pneumonia, adding up to 1, as in 0.5,0.5; found"),
+        ("telling", ["--public-shares", "0.3,0.8"], "found '0.3,0.8'"),
+        ("telling", ["--public-shares", "nan,0.5"], "--public-shares takes estimated, hospitals, or a share between 0"),
+        ("telling", ["--public-shares", "as before"], "found 'as before'"),
     ],
 )
 def test_what_a_student_cannot_do_without_is_named(

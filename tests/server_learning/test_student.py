@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from ldp_client.errors import ParameterError
 from ldp_client.privacy.labels import simplex
-from server.learning.student import LEAST_SHARE, Shares, assigned, fit_student, teach
-from server.learning.train import Moments, Trained
+from server.learning.student import LEAST_SHARE, Shares, assigned, fit_student
+from server.learning.train import Moments
 
 Floats = NDArray[np.float64]
 
@@ -143,9 +143,3 @@ def test_doubtful_shares_make_students_that_are_averaged() -> None:
     assert fit_student(direction, points, doubted) == pytest.approx(np.mean(alone, axis=0))
     assert np.std([matrix[0, 0] for matrix in alone]) > 0.001
     assert [(points @ matrix.T @ simplex(2).T).std() for matrix in alone] == pytest.approx([1.0] * 5)
-
-
-def test_a_release_without_shares_has_no_student() -> None:
-    trained = Trained(None, 0.1, None)  # type: ignore[arg-type]  # the classifier is not looked at
-    with pytest.raises(ParameterError, match=r"records do not carry it; ask for `constant = \"7/10\"` in the next"):
-        teach(trained, np.zeros((40, 2)))

@@ -1,0 +1,122 @@
+"""How frequent labels are among public X-rays: near the truth, as sure as it says, and refused where it cannot be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ldp_client.errors import ParameterError
+from ldp_client.privacy.release_design import joint_codebook, joint_laplace, latent
+from ldp_client.privacy.release_spec import ReleaseSpec
+from server.benchmarks.released import Asking, released
+from server.learning.public_shares import _CANDIDATES, PublicShares, _lattice, public_shares
+
+Floats = NDArray[np.float64]
+K, DIMENSION = 2, 3
+COMMON = {"classes": K, "bottleneck_dimension": DIMENSION}
+
+
+def codebook_at(epsilon: int | str, **more: object) -> ReleaseSpec:
+    wanted = {"label_code": "one_hot", "constant": "7/10", **COMMON, **more}
+    return joint_codebook(epsilon=epsilon, codewords=256, **wanted)  # type: ignore[arg-type]
+
+
+def points(
+    count: int, shares: tuple[float, ...], generator: np.random.Generator, centre: float = 0.0
+) -> tuple[Floats, NDArray[np.int64]]:
+    """X-rays whose classes lie apart in the first two coordinates; `centre` moves all of them in the third."""
+    labels = generator.choice(len(shares), count, p=shares)
+    centres = np.zeros((len(shares), DIMENSION))
+    for label in range(len(shares)):
+        centres[label, :2] = 1.5 * np.array([np.cos(2 * label), np.sin(2 * label)])
+    centres[:, 2] = centre
+    return centres[labels] + generator.normal(size=(count, DIMENSION)), labels.astype(np.int64)
+
+
+def found_for(
+    release: ReleaseSpec, shares: tuple[float, ...], seed: int, records: int = 3000, centre: float = 0.0
+) -> PublicShares:
+    """Hospitals whose labels are equally frequent, and public X-rays with these shares, `centre` off."""
+    generator = np.random.default_rng(seed)
+    even = (1 / len(shares),) * len(shares)
+    outputs, labels = points(records, even, generator)
+    names = tuple("abcd"[: len(shares)])
+    public, _ = points(1000, shares, generator, centre)
+    extended = np.column_stack([public, generator.normal(size=(1000, 2))])  # the encoder has more coordinates
+    return public_shares(released(Asking("e" * 64, names, "image", 1), release, outputs, labels), extended)
+
+
+RELEASES = {
+    "codebook": codebook_at(4),
+    "laplace": joint_laplace(epsilon=8, radius="2", constant="1", label_code="one_hot", **COMMON),  # type: ignore[arg-type]
+    "latent": latent(epsilon=8, label_epsilon=4, radius="2", **COMMON),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("kind", RELEASES)
+@pytest.mark.parametrize("ill", [0.1, 0.5, 0.8])
+def test_shares_of_public_xrays_are_found_though_hospitals_have_others(kind: str, ill: float) -> None:
+    found = [found_for(RELEASES[kind], (1 - ill, ill), seed) for seed in range(4)]
+    mean, deviation = (np.mean([getattr(one.shares, what)[1] for one in found]) for what in ("mean", "deviation"))
+    assert 0 < deviation < 0.15
+    assert abs(mean - ill) < 2.5 * max(deviation, 0.02)
+    assert all(one.shares.mean.sum() == pytest.approx(1) for one in found)
+    assert all(one.is_mixture for one in found)
+
+
+def test_three_labels() -> None:
+    truth = (0.2, 0.3, 0.5)
+    found = found_for(codebook_at(8, classes=3), truth, 0)
+    assert found.shares.mean == pytest.approx(np.array(truth), abs=0.1)
+    assert found.is_mixture
+
+
+def test_it_is_as_sure_as_it_says() -> None:
+    generator, off = np.random.default_rng(5), []
+    for seed in range(40):
+        ill = float(generator.uniform(0.15, 0.85))
+        shares = found_for(codebook_at(2), (1 - ill, ill), 100 + seed, records=1000).shares
+        off.append((shares.mean[1] - ill) / shares.deviation[1])
+    assert abs(np.mean(off)) < 0.6
+    assert 0.6 < np.std(off) < 1.5
+
+
+def test_where_records_say_nothing_neither_do_the_shares() -> None:
+    found = found_for(codebook_at("1/10"), (0.1, 0.9), 0, records=300)
+    assert found.shares.mean[1] == pytest.approx(0.5, abs=0.25)
+    assert found.shares.deviation[1] > 0.2
+    assert found.is_mixture  # nothing says otherwise
+
+
+def test_xrays_of_another_kind_are_no_mixture() -> None:
+    found = found_for(codebook_at(8), (0.4, 0.6), 0, centre=1.5)
+    assert not found.is_mixture
+    with pytest.raises(ParameterError, match=r"no mixture of a, b: their mean lies \d+ % of the labels' distance off"):
+        found.of_a_mixture(("a", "b"))
+    near = found_for(codebook_at(8), (0.4, 0.6), 0)
+    assert near.of_a_mixture(("a", "b")) is near.shares
+
+
+@pytest.mark.parametrize("more", [{"label_code": "simplex"}, {"label_code": "simplex", "constant": None}])
+def test_releases_that_tell_no_class_means_are_refused(more: dict[str, object]) -> None:
+    with pytest.raises(ParameterError, match="do not tell how frequent the labels are among the public X-rays"):
+        found_for(codebook_at(4, **more), (0.5, 0.5), 0, records=50)
+
+
+def test_too_few_coordinates_are_refused() -> None:
+    generator = np.random.default_rng(0)
+    records = released(Asking("e" * 64, ("a", "b"), "image", 1), codebook_at(4), *points(50, (0.5, 0.5), generator))
+    for public in (np.zeros((40, 2)), np.zeros((1, 3)), np.zeros(3)):
+        with pytest.raises(ParameterError, match="takes 3 coordinates of an X-ray; public ones have shape"):
+            public_shares(records, public)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 6])
+def test_candidates_are_shares_and_not_too_many(classes: int) -> None:
+    lattice = _lattice(classes)
+    assert len(lattice) <= _CANDIDATES
+    assert lattice.sum(1) == pytest.approx(np.ones(len(lattice)))
+    assert lattice.min() > 0
+    assert lattice.mean(0) == pytest.approx(np.full(classes, 1 / classes))
+    assert len(np.unique(lattice.round(9), axis=0)) == len(lattice)
