@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ldp_client import desk
-from ldp_client.errors import LdpError, WaitingError
+from ldp_client.errors import ChainError, CloneError, LdpError, RollbackError, WaitingError
 from ldp_client.evaluation import evaluate
 from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.installed import open_bundle
@@ -28,6 +28,18 @@ log = logging.getLogger("ldp_client.agent")
 # A campaign that was refused at its release is tried again after this, or under a new approval.
 HOLD_SECONDS = 300.0
 Report = Callable[[Asked, int, int], None]
+
+
+_CONTRADICTED = {SiteCode.ROLLBACK: RollbackError, SiteCode.CLONE: CloneError}
+
+
+def _two_histories(code: SiteCode) -> ChainError:
+    """What a person is told who has restored a ledger from a backup, or runs a copy."""
+    return _CONTRADICTED[code](
+        f"the centre has signed entries that this ledger does not hold ({code.value}): it was restored from a backup, "
+        "or another copy of it works for this site. Nothing is released or sent. Stop the agent, put the newest "
+        "ledger.sqlite3 of this machine back, or call the centre; docs/install.md, section 8, has the steps"
+    )
 
 
 def _today() -> datetime.date:
@@ -56,6 +68,8 @@ class Agent:
     def step(self) -> SiteCode:
         """Read the mail, release what is approved and witnessed, lay out what may go; what the site says of itself."""
         mail = desk.read_mail(self.site)
+        if mail.conflict is not None:
+            self._tell(_two_histories(mail.conflict))
         # A new key begins where the centre says that it is: until then nothing can be sent, so nothing is released.
         new_key = not mail.conflict and self.site.ledger.awaits_witness()
         due = [] if mail.conflict or new_key else self._due()
@@ -107,16 +121,19 @@ class Agent:
 
         Raises:
             WaitingError: the centre has not witnessed the ledger within the time, or another agent works for this site.
+            ChainError: the centre has signed another history than this ledger's.
         """
         until = self.clock() + wait_seconds
         with self.site.alone():
-            while self.step() is SiteCode.NEEDS_WITNESS:
+            while (code := self.step()) is SiteCode.NEEDS_WITNESS:
                 if self.clock() >= until:
                     raise WaitingError(
                         f"the centre has not witnessed this ledger within {wait_seconds:g} s, so nothing was released; "
                         "see that courier and node run, and wait longer with --wait"
                     )
                 time.sleep(interval_seconds)
+        if code in _CONTRADICTED:
+            raise _two_histories(code)
         if not self.released and not self.answered and not self._told:
             log.info("nothing is approved that is not released already; `ldp-client campaign list` says what is asked")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from ldp_client import desk
-from ldp_client.errors import ConfigurationError
+from ldp_client.errors import ChainError, ConfigurationError
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.document import Document
 from ldp_client.wire.envelope import CAMPAIGN, GRANT, RECEIPT, WITNESS, close_envelope
@@ -147,6 +147,11 @@ def test_centre_that_knows_another_history_stops_the_site(
     assert world.headers() == []
     assert world.site.ledger.counts(world.name) == (0, 0)
     assert world.site.ledger.acknowledged() == 1
+    # A person is told, in a log and as an exit.
+    assert [f"does not hold ({code.value}): it was restored from a backup" in told for told in agent._told] == [True]
+    with pytest.raises(ChainError, match=r"Nothing is released or sent\. Stop the agent, put the newest") as refused:
+        world.agent().release(0.0)
+    assert (refused.value.exit_code, refused.value.code) == (6, code.value)
 
 
 def test_contradiction_outweighs_a_good_witness(world: World) -> None:
