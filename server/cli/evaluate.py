@@ -210,7 +210,11 @@ def report(which: Which, state: State = HERE, output: Output = Format.TABLE) -> 
                 "more sites or more epsilon would tell"
             )
         for curve in curves.values():
-            show([_for_people(one) for one in _ranges(curve)], output, title=f"probability of {curve.positive}, not {curve.negative}, all sites")
+            show(
+                [_for_people(one) for one in _ranges(curve)],
+                output,
+                title=f"probability of {curve.positive}, not {curve.negative}, all sites",
+            )
         if found is not None:
             say([*found.lines(), "`ldp-server model calibrate` writes the classifier with these probabilities"])
         for error in stated.values():
