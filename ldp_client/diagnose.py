@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ldp_client.diagnosis.bundle import ClassifierBundle
+from ldp_client.diagnosis.calibration import Probability
 from ldp_client.errors import ParameterError, QuarantinedError
 from ldp_client.flow.encoder import Encoder
 from ldp_client.imaging.files import read_radiograph
@@ -22,10 +23,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Scored:
-    """One X-ray's score for each label of the classifier. The name is for this hospital's own screen."""
+    """One X-ray's score for each label of the classifier. The name is for this hospital's own screen.
+
+    `probabilities` is empty where the classifier came without calibration.
+    """
 
     file: str = field(repr=False)
     scores: dict[str, float]
+    probabilities: tuple[Probability, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ def diagnose(
     bundle.check_encoder(encoder)
     # Names patients' keys here and nowhere else: nothing of it is kept, so neither is the secret.
     secret = os.urandom(32)
+    calibration = bundle.card.calibration
     scored: list[Scored] = []
     aside: list[SetAside] = []
     for start in range(0, len(files), CHUNK):
@@ -75,7 +81,8 @@ def diagnose(
         if images:
             for name, row in zip(names, bundle.scores(encoder, torch.stack(images)), strict=True):
                 if np.isfinite(row).all():
-                    scored.append(Scored(name, dict(zip(bundle.card.label_names, row.tolist(), strict=True))))
+                    scores = dict(zip(bundle.card.label_names, row.tolist(), strict=True))
+                    scored.append(Scored(name, scores, () if calibration is None else calibration.of(scores)))
                 else:
                     refusal = set_aside(Reason.UNREADABLE, "the classifier gives no number for its pixels")
                     aside.append(SetAside(name, refusal.reason, str(refusal)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 from ldp_client.cli.console import HERE, Format, Output, State, say, show
 from ldp_client.cli.dataset import printable
 from ldp_client.config import AgentConfig, read_toml
-from ldp_client.diagnose import Diagnosed
+from ldp_client.diagnose import Diagnosed, Scored
 from ldp_client.diagnose import diagnose as diagnose_files
 from ldp_client.diagnosis.bundle import ClassifierBundle, load
 from ldp_client.errors import ConfigurationError, FormatError, QuarantinedError
@@ -41,7 +42,9 @@ def diagnose(
     state: State = HERE,
     output: Output = Format.TABLE,
 ) -> None:
-    """Score X-rays with the shared classifier: a score for each label, larger is more like it; no probability.
+    """Score X-rays with the shared classifier: a score for each label, larger is more like it.
+
+    A score is no probability; where the classifier came with calibration, the probability stands beside it.
 
     Nothing leaves this machine and nothing is kept. Research use, not a medical device. Files that are no readable
     chest X-ray are listed with the reason, and the command then ends with code 8.
@@ -58,6 +61,8 @@ def diagnose(
         return
     found = diagnose_files(files, bundle, _encoder(bundle, encoder, state), _progress)
     _print(found, bundle, output)
+    if output is Format.TABLE and bundle.card.calibration is not None:
+        say(bundle.card.calibration.lines())
     if output is Format.TABLE and not card:
         say(f"{whose}; research use, not a medical device (--card says more)")
     if found.set_aside:
@@ -69,14 +74,21 @@ def _print(found: Diagnosed, bundle: ClassifierBundle, output: Format) -> None:
         report = {
             "classifier": bundle.card.name,
             "digest": bundle.digest,
-            "scored": [{"file": one.file, "scores": one.scores} for one in found.scored],
+            "scored": [_for_programs(one) for one in found.scored],
             "set_aside": [{"file": one.file, "reason": one.reason} for one in found.set_aside],
         }
         show([report], output)
         return
     show(
         [
-            {"file": printable(one.file), **{name: f"{score:+.{DIGITS}f}" for name, score in one.scores.items()}}
+            {
+                "file": printable(one.file),
+                **{name: f"{score:+.{DIGITS}f}" for name, score in one.scores.items()},
+                **{
+                    f"P({of.positive}, not {of.negative})": f"{of.value:.2f} ({of.low:.2f}-{of.high:.2f})"
+                    for of in one.probabilities
+                },
+            }
             for one in found.scored
         ],
         output,
@@ -84,6 +96,13 @@ def _print(found: Diagnosed, bundle: ClassifierBundle, output: Format) -> None:
     if found.set_aside:
         rows = [{"file": printable(one.file), "reason": one.reason, "found": one.way_out} for one in found.set_aside]
         show(rows, output, title="set aside")
+
+
+def _for_programs(one: Scored) -> dict[str, object]:
+    shown: dict[str, object] = {"file": one.file, "scores": one.scores}
+    if one.probabilities:
+        shown["probabilities"] = [dataclasses.asdict(of) for of in one.probabilities]
+    return shown
 
 
 def _whose(bundle: ClassifierBundle, state: Path) -> str:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from torch import Tensor
 
+from ldp_client.diagnosis.calibration import Calibration, PerMillion
 from ldp_client.diagnosis.classifier import Classifier, LinearModel
 from ldp_client.diagnosis.convolutional import ConvolutionalModel
 from ldp_client.errors import ClassifierError, EnvelopeError, FormatError
@@ -46,6 +47,9 @@ PositiveNumber = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,12}\.[0-9]{
 Model = Annotated[LinearModel | ConvolutionalModel, Field(discriminator="kind")]
 
 
+SharesFrom = Literal["estimated", "hospitals", "given"]
+
+
 class LearntFrom(Wire):
     """One campaign whose records taught it, and what each of them cost: X-ray and label together."""
 
@@ -56,6 +60,30 @@ class LearntFrom(Wire):
     micro_epsilon_per_record: MicroEpsilon
     unit: Unit
     cap: Position
+
+
+class TaughtBy(Wire):
+    """Public X-rays without labels that a student learnt from, which the records' classifier labelled.
+
+    `pixels_sha256` is the digest of their pixels; `shares` are those that the student took the labels among them to
+    have: estimated from the records, taken over from the hospitals, or given by whoever made the bundle.
+    """
+
+    xrays: Position
+    pixels_sha256: Digest
+    coordinates: Position
+    shares: Annotated[tuple[PerMillion, ...], Field(min_length=2, max_length=256)]
+    shares_from: SharesFrom
+
+    def line(self, label_names: tuple[str, ...]) -> str:
+        """It for people."""
+        told = zip(label_names, self.shares, strict=True)
+        shown = ", ".join(f"{name} {share / 10_000:.0f} %" for name, share in told)
+        return (
+            f"taught further by a student on {self.xrays} public X-rays without labels (pixels "
+            f"{self.pixels_sha256[:12]}), {self.coordinates} coordinates; it assumes these shares of the labels among "
+            f"them ({self.shares_from}): {shown}. Where they are others, it makes the classifier worse"
+        )
 
 
 class ClassifierCard(Wire):
@@ -70,8 +98,8 @@ class ClassifierCard(Wire):
     label_names: tuple[LabelName, ...]
     learnt_from: tuple[LearntFrom, ...]
     noise_error: PositiveNumber | None = None
-    """How far the privacy noise alone moves each coordinate of what was learnt: one standard deviation. Not for a kind
-    that has no coordinates of its own.
+    """How far the privacy noise alone moves each coordinate of what was learnt from records: one standard deviation.
+    Not for a kind that has no coordinates of its own. Of a student it says what the student started from.
     """
     spread: PositiveNumber
     """Standard deviation of the difference of two classes' scores on public X-rays, where an evaluation puts its bins.
@@ -80,7 +108,19 @@ class ClassifierCard(Wire):
     model: Model
     weights_sha256: Digest | None = None
     command: Text
-    """The command that made this bundle."""
+    """The command that made this bundle, without the folders of whoever gave it."""
+    student: TaughtBy | None = None
+    calibration: Calibration | None = None
+    """What an evaluation at the sites made of the scores: probabilities."""
+
+    @model_serializer(mode="wrap")
+    def _as_written_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # The fields came later: a card without them keeps the bytes, and the digest, that it always had.
+        written: dict[str, Any] = handler(self)
+        for name in ("student", "calibration"):
+            if getattr(self, name) is None:
+                del written[name]
+        return written
 
     @model_validator(mode="after")
     def _consistent(self) -> ClassifierCard:
@@ -88,6 +128,10 @@ class ClassifierCard(Wire):
             raise ValueError(f"{self.model.classes} classes need as many different label names")
         if not self.learnt_from:
             raise ValueError("a classifier was learnt from at least one campaign")
+        if self.student is not None and len(self.student.shares) != self.model.classes:
+            raise ValueError("a student has a share for each label")
+        if self.calibration is not None:
+            self.calibration.check_labels(self.label_names)
         return self
 
     def lines(self) -> list[str]:
@@ -103,8 +147,17 @@ class ClassifierCard(Wire):
                 f"{source.mechanism}, epsilon {PrivacyLoss(source.micro_epsilon_per_record)} per record, X-ray and "
                 f"label together, at most {source.cap} per {source.unit}"
             )
-        if self.noise_error is not None:
+        if self.noise_error is not None and self.student is None:
             text.append(f"the privacy noise moves each number learnt by {self.noise_error} (one standard deviation)")
+        if self.student is not None:
+            text.append(self.student.line(self.label_names))
+            if self.noise_error is not None:
+                text.append(
+                    f"the privacy noise moved each number that the student started from by {self.noise_error} (one "
+                    "standard deviation); how far it moved the student's own is not known"
+                )
+        if self.calibration is not None:
+            text += self.calibration.lines()
         text.append(f"limits: {self.limits}")
         return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from ldp_client.cli.console import Format, Output, say, show
 from ldp_client.diagnosis.bundle import ClassifierBundle, load
+from ldp_client.diagnosis.calibration import MILLION, PairCurve
 from ldp_client.diagnosis.scoring import DEFAULT_BINS, default_edges
 from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.histogram import histogram, noise_variance
@@ -21,7 +23,8 @@ from ldp_client.wire.campaign import WARN_ABOVE, Unit
 from ldp_client.wire.evaluation import MAX_CLASSIFIER_BYTES, Evaluation, asked_id
 from server.centre import close_campaign
 from server.centre import publish as publish_asked
-from server.cli.opened import HERE, State, opened
+from server.cli.opened import HERE, State, answers_to, opened
+from server.learning.calibrate import calibrate, stated_errors
 from server.learning.evaluate import PairReport
 from server.learning.evaluate import report as make_report
 from server.store import campaigns
@@ -179,10 +182,19 @@ def report(which: Which, state: State = HERE, output: Output = Format.TABLE) -> 
     """AUC of each pair of labels, per site and over all, with a 95 % interval that includes the privacy noise."""
     with opened(state) as centre:
         evaluation = centre.find_evaluation(which)
-        with centre.database.snapshot() as connection:
-            answers = {record.site: record.payload for record in records_of(connection, asked_id(evaluation))}
+        answers = answers_to(centre, evaluation)
     rows = make_report(evaluation, answers)
-    show([_row(one, output) for one in rows], output)
+    found = calibrate(evaluation, answers)
+    curves = {} if found is None else {(one.negative, one.positive): one for one in found.curves}
+    stated = {(one.negative, one.positive): one for one in stated_errors(evaluation, answers)}
+    shown = [_row(one, output) for one in rows]
+    if output is Format.JSON:
+        for one, row in zip(rows, shown, strict=True):
+            pair = (one.negative, one.positive)
+            if one.site is None:
+                row["calibration"] = _ranges(curves[pair]) if pair in curves else None
+                row["stated"] = dataclasses.asdict(stated[pair]) if pair in stated else None
+    show(shown, output)
     if output is Format.TABLE:
         say(
             [
@@ -197,6 +209,34 @@ def report(which: Which, state: State = HERE, output: Output = Format.TABLE) -> 
                 "no AUC is stated where the noise hides how many X-rays there are: "
                 "more sites or more epsilon would tell"
             )
+        for curve in curves.values():
+            show(
+                [_for_people(one) for one in _ranges(curve)],
+                output,
+                title=f"probability of {curve.positive}, not {curve.negative}, all sites",
+            )
+        if found is not None:
+            say([*found.lines(), "`ldp-server model calibrate` writes the classifier with these probabilities"])
+        for error in stated.values():
+            say(
+                f"the probabilities of {error.positive}, not {error.negative}, that the classifier came with miss what "
+                f"was found by {error.found:.3f} on average (expected calibration error); were all of them right, "
+                f"sampling and privacy noise would make it {error.by_chance:.3f}"
+            )
+
+
+def _ranges(curve: PairCurve) -> list[dict[str, object]]:
+    """Each range of the score difference, open at both ends, with its probability and the interval of that."""
+    borders: list[str | None] = [None, *curve.edges, None]
+    parts = zip(curve.probability, curve.low, curve.high, strict=True)
+    return [
+        {"from": low, "to": high, **dict(zip(("probability", "low", "high"), (x / MILLION for x in one), strict=True))}
+        for low, high, one in zip(borders, borders[1:], parts, strict=False)
+    ]
+
+
+def _for_people(one: dict[str, object]) -> dict[str, str]:
+    return {name: "" if value is None else str(value) for name, value in one.items()}
 
 
 def _row(one: PairReport, output: Format) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +16,8 @@ from ldp_client.diagnosis.bundle import load
 from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.image_spec import ImageSpec
 from ldp_client.wire.signing import fingerprint
-from server.cli.opened import HERE, State, opened, stored
+from server.cli.opened import HERE, State, answers_to, opened, stored
+from server.cli.published import published_command
 from server.cli.pupils import (
     ESTIMATED,
     CapOption,
@@ -29,6 +29,7 @@ from server.cli.pupils import (
     SplitOption,
     StudentOption,
 )
+from server.learning.calibrate import calibrated, judged_bundle
 from server.learning.classifier_bundle import linear_card, write_classifier
 from server.learning.image_bundle import image_card
 from server.learning.image_training import ImageRecipe, PictureSet, TrainedOnPictures, train_on_pictures
@@ -53,6 +54,10 @@ def export(
     public: PublicOption = 0,
     public_shares: SharesOption = ESTIMATED,
     cap_sites: CapOption = False,
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="An evaluation of this same classifier, whose answers make its scores probabilities."),
+    ] = None,
     state: State = HERE,
 ) -> None:
     """Learn a classifier from a campaign's records and write it as a signed bundle for `ldp-client diagnose`.
@@ -62,7 +67,7 @@ def export(
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
         payloads, sites = stored(centre, campaign)
-        command, weights, words = shlex.join(["ldp-server", *sys.argv[1:]]), b"", list[str]()
+        command, weights, words = published_command(sys.argv[1:]), b"", list[str]()
         if isinstance(campaign.release, ImageSpec):
             if student is not None or cap_sites:
                 raise ConfigurationError(
@@ -76,12 +81,34 @@ def export(
                 campaign, payloads, sites
             )
             words = found.words
-            card = linear_card(name or campaign.name, campaign, found.trained, command)
+            card = linear_card(name or campaign.name, campaign, found.trained, command, found.student)
+        if calibration is not None:
+            evaluation = centre.find_evaluation(calibration)
+            card = calibrated(card, weights, evaluation, answers_to(centre, evaluation))
         bundle = write_classifier(card, out, centre.keys.signing, weights)
         signer = fingerprint(centre.keys.signing.public_key)
     say(
         [*words, *bundle.card.lines(), f"wrote {out}, digest {bundle.digest[:16]}, signed by the centre's key {signer}"]
     )
+
+
+@app.command()
+def calibrate(
+    evaluation: Annotated[str, typer.Argument(help="The evaluation's name or the beginning of its id.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the bundle.")],
+    state: State = HERE,
+) -> None:
+    """Write the classifier that an evaluation has judged, with the probabilities that its answers give.
+
+    Nothing is learnt anew, so records that came since do not matter.
+    """
+    with opened(state) as centre:
+        asked = centre.find_evaluation(evaluation)
+        judged = judged_bundle(asked)
+        card = calibrated(judged.card, judged.weights, asked, answers_to(centre, asked))
+        bundle = write_classifier(card, out, centre.keys.signing, judged.weights)
+        signer = fingerprint(centre.keys.signing.public_key)
+    say([*bundle.card.lines(), f"wrote {out}, digest {bundle.digest[:16]}, signed by the centre's key {signer}"])
 
 
 def _learn_from_pictures(pictures: PictureSet) -> TrainedOnPictures:

@@ -11,6 +11,7 @@ import typer
 from sqlalchemy import Connection
 
 from ldp_client.wire.campaign import Campaign, campaign_id
+from ldp_client.wire.evaluation import Evaluation, asked_id
 from server.centre import Centre, open_centre
 from server.config import CONFIG_NAME
 from server.store import sites
@@ -50,3 +51,9 @@ def stored(centre: Centre, campaign: Campaign) -> tuple[list[bytes], list[str]]:
     with centre.database.snapshot() as connection:
         found = [(record.payload, record.site) for record in records_of(connection, campaign_id(campaign))]
     return [payload for payload, _ in found], [site for _, site in found]
+
+
+def answers_to(centre: Centre, evaluation: Evaluation) -> dict[str, bytes]:
+    """The stored answer of each site that has answered."""
+    with centre.database.snapshot() as connection:
+        return {record.site: record.payload for record in records_of(connection, asked_id(evaluation))}

@@ -10,9 +10,11 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from ldp_client.diagnosis.bundle import SharesFrom, TaughtBy
 from ldp_client.errors import ConfigurationError, ParameterError
 from ldp_client.flow.installed import open_bundle
 from ldp_client.wire.campaign import Campaign
+from server.learning.classifier_bundle import taught_by
 from server.learning.influence import Capped, cap_influence
 from server.learning.public_images import encoded, read_images
 from server.learning.public_shares import public_shares, tells_classes, untold
@@ -65,10 +67,11 @@ _TWO = 2
 
 @dataclass(frozen=True)
 class Learnt:
-    """A classifier, and what whoever made it should read."""
+    """A classifier, what whoever made it should read, and what its card says of a student, if there was one."""
 
     trained: Trained
     words: list[str]
+    student: TaughtBy | None = None
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,13 @@ class Pupil:
         if self.student is None:
             return Learnt(trained, words)
         known = self._known(records, trained)
-        public = self._coordinates(campaign, self.student)
+        images, public = self._public(campaign, self.student)
         shares, said = self._estimated(records, public) if known is None else known
-        return Learnt(teach(trained, public, shares), [*words, said])
+        source: SharesFrom = "given"
+        if self.shares in (ESTIMATED, HOSPITALS):
+            source = "estimated" if self.shares == ESTIMATED else "hospitals"
+        card = taught_by(images, public.shape[1], shares.mean, source)
+        return Learnt(teach(trained, public, shares), [*words, said], card)
 
     def _known(self, records: TrainingSet, trained: Trained) -> tuple[Shares, str] | None:
         """How frequent the labels are among the student's X-rays, and what to say of it; None to have it estimated."""
@@ -163,8 +170,8 @@ class Pupil:
             if factor < 1
         ]
 
-    def _coordinates(self, campaign: Campaign, student: Path) -> NDArray[np.float64]:
-        """What the campaign's encoder makes of the public X-rays: all its coordinates, (N, D)."""
+    def _public(self, campaign: Campaign, student: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """The public X-rays (N, H, W), and what the campaign's encoder makes of them: all its coordinates, (N, D)."""
         if self.encoder is None:
             raise ConfigurationError("--student needs --encoder: the bundle that the campaign names, or shipped:NAME")
         encoder = open_bundle(self.encoder, Path())
@@ -174,7 +181,8 @@ class Pupil:
                 f"{encoder.digest[:12]}. Give the encoder that the records were made with"
             )
         images = read_images(student, key=self.key, split=self.split, side=encoder.content)
-        return encoded(encoder, images[public_indices(images, self.count or len(images))])
+        chosen = images[public_indices(images, self.count or len(images))]
+        return chosen, encoded(encoder, chosen)
 
 
 def _example(classes: int) -> str:

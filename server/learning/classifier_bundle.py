@@ -8,6 +8,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ldp_client.diagnosis.bundle import (
     CARD_FILE,
     SIGNATURE_FILE,
@@ -15,12 +18,15 @@ from ldp_client.diagnosis.bundle import (
     ClassifierBundle,
     ClassifierCard,
     LearntFrom,
+    SharesFrom,
+    TaughtBy,
     load,
 )
+from ldp_client.diagnosis.calibration import MILLION
 from ldp_client.diagnosis.classifier import LinearModel
 from ldp_client.errors import ConfigurationError
 from ldp_client.wire.campaign import Campaign, campaign_id
-from ldp_client.wire.canonical import canonical_bytes
+from ldp_client.wire.canonical import canonical_bytes, digest
 from ldp_client.wire.envelope import CLASSIFIER, OneKey, close_envelope
 from ldp_client.wire.signing import Signer
 from server.learning.train import Trained
@@ -39,8 +45,10 @@ def learnt_from(campaign: Campaign, records: int) -> LearntFrom:
     )
 
 
-def linear_card(name: str, campaign: Campaign, trained: Trained, command: str) -> ClassifierCard:
-    """The card of a linear classifier as `train` made it of one campaign."""
+def linear_card(
+    name: str, campaign: Campaign, trained: Trained, command: str, student: TaughtBy | None = None
+) -> ClassifierCard:
+    """The card of a linear classifier as `train` made it of one campaign, and `teach` of public X-rays if it did."""
     model = LinearModel(source=campaign.release.source, mean=trained.classifier.mean)
     return ClassifierCard(
         name=name,
@@ -52,6 +60,19 @@ def linear_card(name: str, campaign: Campaign, trained: Trained, command: str) -
         spread=decimal_text(model.spread()),
         model=model,
         command=command,
+        student=student,
+    )
+
+
+def taught_by(images: NDArray[np.uint8], coordinates: int, shares: NDArray[np.float64], source: SharesFrom) -> TaughtBy:
+    """What a card says of a student on public X-rays (N, H, W) uint8, whose labels have these shares (K,)."""
+    shape = " ".join(map(str, images.shape)).encode()
+    return TaughtBy(
+        xrays=len(images),
+        pixels_sha256=digest("ldp-glow/public-xrays", shape, images.tobytes()),
+        coordinates=coordinates,
+        shares=tuple(np.round(shares * MILLION).astype(int).tolist()),
+        shares_from=source,
     )
 
 

@@ -122,8 +122,8 @@ def interval(
     estimate = float(auc(negative, positive))
     likely = [_possible(row) for row in (negative, positive)]
     truth = float(auc(likely[0], likely[1]))
-    drawn = [_drawn(row, cap, generator) for row in likely]
-    noise = [_noise(spec, sites, generator) for _ in likely]
+    drawn = [drawn_units(row, cap, generator) for row in likely]
+    noise = [drawn_noise(spec, sites, generator) for _ in likely]
     again = _estimates(drawn[0] + noise[0], drawn[1] + noise[1]) - truth
     alone = _estimates(likely[0] + noise[0], likely[1] + noise[1]) - truth
     low, high = np.quantile(again, [(1 - level) / 2, (1 + level) / 2])
@@ -155,7 +155,7 @@ def _possible(row: NDArray[np.int64]) -> NDArray[np.float64]:
     return nearest
 
 
-def _drawn(row: NDArray[np.float64], cap: int, generator: np.random.Generator) -> NDArray[np.float64]:
+def drawn_units(row: NDArray[np.float64], cap: int, generator: np.random.Generator) -> NDArray[np.float64]:
     """`REPEATS` sets of units like these, each unit `cap` X-rays in one bin. Shape (REPEATS, B)."""
     units = max(1, round(row.sum() / cap))
     drawn: NDArray[np.float64] = generator.multinomial(units, row / row.sum(), size=REPEATS).astype(np.float64)
@@ -163,7 +163,7 @@ def _drawn(row: NDArray[np.float64], cap: int, generator: np.random.Generator) -
     return drawn
 
 
-def _noise(spec: HistogramSpec, sites: int, generator: np.random.Generator) -> NDArray[np.float64]:
+def drawn_noise(spec: HistogramSpec, sites: int, generator: np.random.Generator) -> NDArray[np.float64]:
     """The sum of as many discrete Laplace variables as there are sites: differences of geometric ones."""
     stop = -math.expm1(-float(1 / spec.scale))
     total = np.zeros((REPEATS, spec.bins))

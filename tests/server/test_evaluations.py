@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hospital import Hospital, a_campaign, an_evaluation, noised
+from typer import Typer
 from typer.testing import CliRunner
 from world import World
 
-from ldp_client.diagnosis.bundle import ClassifierCard, LearntFrom
+from ldp_client.diagnosis.bundle import ClassifierCard, LearntFrom, load
 from ldp_client.diagnosis.classifier import LinearModel
 from ldp_client.errors import ClassifierError, ConfigurationError, LdpError, ParameterError, WaitingError
 from ldp_client.privacy.histogram import Histogram, count
@@ -28,6 +29,7 @@ from ldp_client.wire.exchange import RefusalCode
 from ldp_client.wire.signing import SigningKey
 from server.centre import close_campaign, publish
 from server.cli.evaluate import app
+from server.cli.model import app as model
 from server.learning.classifier_bundle import write_classifier
 from server.store import export, log
 
@@ -226,9 +228,9 @@ def test_the_centres_export_proves_queries(world: World, agreed: Agreed, tmp_pat
 # --- the commands
 
 
-def run(world: World, *arguments: str) -> str:
+def run(world: World, *arguments: str, of: Typer = app) -> str:
     """What a command of the centre says; a refusal is raised."""
-    done = CliRunner().invoke(app, [*arguments, "--state", str(world.config.parent)])
+    done = CliRunner().invoke(of, [*arguments, "--state", str(world.config.parent)])
     if isinstance(done.exception, LdpError):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -288,11 +290,35 @@ def test_published_answered_reported_and_closed_by_command(world: World, anne: H
     assert north["auc"] == pytest.approx(1 - 8 / 49, abs=0.03)
     assert north["low"] < north["auc"] < north["high"]
     assert (north["site"], north["pair"], everywhere["site"]) == ("anne", "normal / pneumonia", "all")
+    assert (everywhere["stated"], "calibration" in north) == (None, False)
+    ranges = everywhere["calibration"]
+    assert (ranges[0]["from"], ranges[-1]["to"]) == (None, None)
+    assert ranges[0]["probability"] < 0.1 < 0.9 < ranges[-1]["probability"]
+    judge_again(world, bundle, tmp_path)
     told = run(world, "report", "held-out")
+    assert "probability of pneumonia, not normal, all sites" in told
+    assert "`ldp-server model calibrate` writes the classifier with these probabilities" in told
     assert "epsilon 8 of each held-out patient at each site, all its X-rays and labels together" in told
     assert "closed held-out" in run(world, "close", "held-out")
-    (row,) = json.loads(run(world, "list", "--format", "json"))
-    assert row["open"] == "no"
+    rows = json.loads(run(world, "list", "--format", "json"))
+    assert {row["evaluation"]: row["open"] for row in rows} == {"again": "yes", "held-out": "no"}
+
+
+def judge_again(world: World, judged: str, tmp_path: Path) -> None:
+    """The classifier with its probabilities is the same classifier, signed anew, and can be judged itself."""
+    out = tmp_path / "calibrated"
+    told = run(world, "calibrate", "held-out", "--out", str(out), of=model)
+    assert "probabilities: from evaluation held-out" in told
+    found, before = load(out), load(Path(judged))
+    assert found.check_signature(world.centre.signer)
+    assert found.card.calibration is not None
+    assert found.card.calibration.judged == before.digest
+    assert found.card.model_copy(update={"calibration": None}) == before.card
+    asked = ["again", "--classifier", str(out), "--epsilon", "8", "--ends", "2030-12-31", "--bins", "10"]
+    assert "published again" in run(world, "publish", *asked)
+    with pytest.raises(WaitingError, match="no site has answered evaluation again yet; gather first"):
+        run(world, "calibrate", "again", "--out", str(tmp_path / "never"), of=model)
+    assert not (tmp_path / "never").exists()
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.record import codebook_seed, pack
 from server import centre as centres
 from server.centre import open_centre
+from server.cli.published import published_command
 from server.config import initialise
 
 RECORDS = 24
@@ -153,6 +154,18 @@ def test_a_bundle_with_a_student_who_is_told_the_shares_scores_xrays(
     code, said = command(capsys, "model", "export", *asked(place, f"bundle-{shares}", *pupil, campaign="leaning"))
     assert code == 0, said
     assert said_of_it in said
+    card = load(place / f"bundle-{shares}").card
+    # No folder of whoever made it goes to the hospitals.
+    assert str(place) not in card.model_dump_json()
+    assert card.command == (
+        f"ldp-server model export leaning --out bundle-{shares} --student public.npz --encoder shipped:kermany28 "
+        f"--public-shares {shares}"
+    )
+    assert card.student is not None
+    assert (card.student.xrays, card.student.coordinates) == (120, 16)
+    assert card.student.shares_from == {"hospitals": "hospitals"}.get(shares, "given")
+    assert sum(card.student.shares) == pytest.approx(1_000_000, abs=1)
+    assert "it assumes these shares of the labels among them" in said
     encoder = Encoder.load(shipped())
     images = phantoms(5, 28, seed=2, pneumonia_share=0.5)[0]
     scores = load(place / f"bundle-{shares}").scores(encoder, stacked(encoder, images))
@@ -184,3 +197,19 @@ def test_what_a_student_cannot_do_without_is_named(
         assert code == 2
         assert text in said
         assert not (place / "never").exists()
+
+
+def test_a_card_names_files_without_their_folders_and_not_where_the_centre_lies() -> None:
+    given = [
+        "model",
+        "export",
+        "lungs",
+        "--state",
+        "/srv/a",
+        "--out=/home/eva/b/",
+        "--student",
+        "..\\c.npz",
+        "--cap-sites",
+    ]
+    assert published_command(given) == "ldp-server model export lungs --out=b --student c.npz --cap-sites"
+    assert published_command(["model", "--state"]) == "ldp-server model"
