@@ -117,9 +117,12 @@ def curve(
     first = _groups((negative + positive).astype(np.float64), 2 * variance)
     rows = [np.add.reduceat(row.astype(np.float64), first) for row in (negative, positive)]
     totals = rows[0] + rows[1]
-    # Nobody is certain: as if each end had one X-ray more of the label that is rarer there. The bounds may be certain.
-    fitted = np.clip(_fitted(rows[1], totals), 1 / (totals[0] + 2), 1 - 1 / (totals[-1] + 2))
-    cells = np.concatenate([totals * (1 - fitted), totals * fitted])
+    # Nobody is certain: no end says more than one X-ray of all that there are could contradict. The bounds may be, but
+    # they suppose that each end's next unit could have been of the other label: from 0 of 10 nothing else would follow.
+    certain = 1 / (totals.sum() + 2)
+    fitted = np.clip(_fitted(rows[1], totals), certain, 1 - certain)
+    supposed = np.clip(fitted, 1 / (totals[0] / cap + 2), 1 - 1 / (totals[-1] / cap + 2))
+    cells = np.concatenate([totals * (1 - supposed), totals * supposed])
     drawn = drawn_units(cells, cap, generator)
     noise = [np.add.reduceat(drawn_noise(spec, sites, generator), first, axis=1) for _ in rows]
     again = np.split(drawn, 2, axis=1)
@@ -142,8 +145,10 @@ def _groups(totals: Floats, variance: float) -> NDArray[np.int64]:
             first.append(place)
             held = 0.0
         held += total
-    if len(first) > 1 and held < max(LEAST, CLEAR * math.sqrt((len(totals) - first[-1]) * variance)):
+    # What is left over joins the groups before it until it is clear too: all bins together are.
+    while len(first) > 1 and held < max(LEAST, CLEAR * math.sqrt((len(totals) - first[-1]) * variance)):
         first.pop()
+        held = float(totals[first[-1] :].sum())
     return np.array(first)
 
 

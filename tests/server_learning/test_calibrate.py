@@ -106,11 +106,32 @@ def test_bins_that_the_noise_hides_are_joined_to_their_neighbours() -> None:
     assert found.probability == pytest.approx([101 / 404, 302 / 502])
 
 
+def test_noise_below_nothing_at_the_end_joins_as_many_bins_as_it_takes() -> None:
+    spec = histogram(epsilon="0.5", classes=2, bins=5, cap=1)
+    negative, positive = np.array([375, 10, 1, 6, -276]), np.array([-14, 38, 446, 131, -186])
+    found = curve(negative, positive, spec, 1, 1, 0.95, np.random.default_rng(0))
+    assert found is not None
+    assert (found.totals > 0).all()
+    generator = np.random.default_rng(3)
+    for _ in range(200):
+        rows = generator.integers(-300, 300, (2, 5)) + generator.integers(0, 300, (2, 1))
+        made = curve(*rows, spec, 1, 1, 0.95, np.random.default_rng(0))
+        assert made is None or (made.totals > 0).all()
+
+
+def test_a_clear_end_is_not_pulled_in_by_how_few_xrays_it_has() -> None:
+    spec = histogram(epsilon=1000, classes=2, bins=4, cap=1)
+    found = curve(np.array([12, 900, 90, 0]), np.array([0, 90, 900, 12]), spec, 1, 1, 0.95, np.random.default_rng(0))
+    assert found is not None
+    assert found.probability[0] < 0.01
+    assert found.probability[-1] > 0.99
+
+
 def test_no_probability_is_ever_none_or_certain() -> None:
     spec = histogram(epsilon=1000, classes=2, bins=2, cap=1)
     found = curve(np.array([50, 0]), np.array([0, 30]), spec, 1, 1, 0.95, np.random.default_rng(1))
     assert found is not None
-    assert found.probability == pytest.approx([1 / 52, 31 / 32])
+    assert found.probability == pytest.approx([1 / 82, 81 / 82])
     assert found.high[0] > 2 / 52
     assert found.low[1] < 1 - 2 / 32
 
