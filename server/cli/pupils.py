@@ -61,6 +61,8 @@ CONDITION = (
 ESTIMATED, HOSPITALS = "estimated", "hospitals"
 _ROUNDED = 0.01
 """Shares that are typed in may miss 1 by this much."""
+_UNSURE = 0.1
+"""Shares that are no surer than this come with a warning."""
 _TWO = 2
 """Of so many sites nobody can say which one lies far out."""
 
@@ -141,7 +143,10 @@ class Pupil:
         found = public_shares(records, public).of_a_mixture(names)
         told = zip(names, found.mean, found.deviation, strict=True)
         shown = ", ".join(f"{name} {100 * mean:.0f} % (+- {100 * error:.0f})" for name, mean, error in told)
-        return found, f"estimated shares among the public X-rays: {shown}"
+        said = f"estimated shares among the public X-rays: {shown}"
+        if found.deviation.max() > _UNSURE:
+            said += "; a student who is told wrong shares may be worse than none: compare both by an evaluation"
+        return found, said
 
     def _given(self, label_names: tuple[str, ...]) -> NDArray[np.float64]:
         """The shares that were typed in.

@@ -105,6 +105,8 @@ def test_a_student_has_all_coordinates_of_the_encoder(place: Path, capsys: pytes
     (shares,) = re.findall(r"among the public X-rays: normal (\d+) % \(\+- (\d+)\), pneumonia (\d+) %", said)
     normal, error, pneumonia = map(int, shares)
     assert normal + pneumonia in (99, 100, 101)
+    if error != 10:  # rounded
+        assert ("may be worse than none" in said) == (error > 10)
     assert abs(pneumonia - 70) < 3 * error  # 70 % of the public X-rays, one half of the hospital's
     alone, taught = (
         np.array(json.loads((place / name).read_text())["mean"], float) for name in ("alone.json", "taught.json")
