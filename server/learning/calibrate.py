@@ -118,10 +118,11 @@ def curve(
     rows = [np.add.reduceat(row.astype(np.float64), first) for row in (negative, positive)]
     totals = rows[0] + rows[1]
     # Nobody is certain: no end says more than one X-ray of all that there are could contradict. The bounds may be, but
-    # they suppose that each end's next unit could have been of the other label: from 0 of 10 nothing else would follow.
-    certain = 1 / (totals.sum() + 2)
-    fitted = np.clip(_fitted(rows[1], totals), certain, 1 - certain)
-    supposed = np.clip(fitted, 1 / (totals[0] / cap + 2), 1 - 1 / (totals[-1] / cap + 2))
+    # they suppose that each end's next unit could be of the other label: from 0 of 10 nothing else would follow.
+    raw, certain = _fitted(rows[1], totals), 1 / (totals.sum() + 2)
+    fitted = np.clip(raw, certain, 1 - certain)
+    units = np.bincount(np.unique(raw, return_inverse=True)[1], weights=totals) / cap  # of each level of the curve
+    supposed = np.clip(fitted, 1 / (units[0] + 2), 1 - 1 / (units[-1] + 2))
     cells = np.concatenate([totals * (1 - supposed), totals * supposed])
     drawn = drawn_units(cells, cap, generator)
     noise = [np.add.reduceat(drawn_noise(spec, sites, generator), first, axis=1) for _ in rows]
