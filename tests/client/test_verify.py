@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import subprocess
 import sys
@@ -265,6 +266,20 @@ def test_export_that_was_cut_off_is_refused(tmp_path: Path, body: bytes, keep: i
     lines = body.splitlines(keepends=True)
     assert keep < len(lines)
     assert "has no checkpoint at its end; it is cut off" in refusal(tmp_path, b"".join(lines[:keep]))
+
+
+def test_verifying_leaves_the_collector_as_it_found_it(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "cut.jsonl").write_bytes(body[:-50])
+    (tmp_path / "whole.jsonl").write_bytes(body)
+    for before in (True, False):
+        (gc.enable if before else gc.disable)()
+        try:
+            verify_export(tmp_path / "whole.jsonl")
+            with pytest.raises(VerificationError):
+                verify_export(tmp_path / "cut.jsonl")
+            assert gc.isenabled() == before
+        finally:
+            gc.enable()
 
 
 def test_empty_file_is_no_export(tmp_path: Path) -> None:
