@@ -14,7 +14,7 @@ what the release carries:
   class mean. `one_hot` needs no assumption; `simplex` has one equation less and takes E[z] = 0 for it.
 - a vector and a randomized label: the label's unbiased indicators times the vector are a `one_hot` record.
 
-Adding records or sites needs no retraining from nothing: the mean is a sum that goes on.
+Adding records or sites needs no retraining from nothing: `Sums` is all that training needs of records, and sums add.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ldp_client.errors import FormatError, ParameterError, WaitingError
 from ldp_client.privacy import codebook, laplace, randomized_response
 from ldp_client.privacy.clipping import to_grid
 from ldp_client.privacy.image_spec import ImageSpec
-from ldp_client.privacy.labels import label_codes, simplex
+from ldp_client.privacy.labels import code_dimension, label_codes, simplex
 from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, LatentSpec, ReleaseSpec
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.record import Contents, IndexRecord, LabelledRecord, unpack
@@ -72,6 +72,44 @@ class TrainingSet:
         return cls(campaign, _decode(release, contents))
 
 
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What a campaign's records add up to, so that old ones need not be kept or decoded again: train(A + B) is what the
+    records of both together teach.
+
+    Attributes:
+        count: N, how many records.
+        total: (q f,), the sum of their vectors.
+        told: (q, q), the sum of the products of what each record says of its label, its vector's first feature.
+    """
+
+    campaign: Campaign
+    count: int
+    total: NDArray[np.float64]
+    told: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, records: TrainingSet) -> Sums:
+        """The sums of decoded records."""
+        vectors = records.vectors
+        told = vectors.reshape(len(vectors), _coordinates(records.release), -1)[:, :, 0]
+        return cls(records.campaign, len(vectors), vectors.sum(axis=0), told.T @ told)
+
+    def __add__(self, other: Sums) -> Sums:
+        """The sums of two sets of records that have none in common.
+
+        Raises:
+            ParameterError: they are of two campaigns.
+        """
+        if campaign_id(self.campaign) != campaign_id(other.campaign):
+            raise ParameterError(
+                f"only records of one campaign add up; found {self.campaign.name} and {other.campaign.name}, or two "
+                "campaigns of that name"
+            )
+        count, total, told = self.count + other.count, self.total + other.total, self.told + other.told
+        return Sums(self.campaign, count, total, told)
+
+
 @dataclass(frozen=True)
 class Moments:
     """What records say of each class: its share of the records (K,), and its mean features (K, k).
@@ -97,55 +135,63 @@ class Trained:
     moments: Moments | None
 
 
-def train(training_set: TrainingSet) -> Trained:
+def train(records: TrainingSet | Sums) -> Trained:
     """The mean of the releases as a linear classifier.
 
     Where the class means are known, they enter with equal weight: M = (K-1)/K sum_y s_y (x) mu_y, so that neither the
     shares nor a shifted population turn the direction.
     """
-    campaign, spec = training_set.campaign, training_set.release
-    moments = class_moments(training_set)
+    sums = records if isinstance(records, Sums) else Sums.of(records)
+    campaign, spec = sums.campaign, _mechanism(sums.campaign)
+    moments = class_moments(sums)
     if moments is None:
-        mean = training_set.vectors.mean(axis=0).reshape(spec.classes - 1, -1)
+        mean = (sums.total / sums.count).reshape(spec.classes - 1, -1)
     else:
         mean = (spec.classes - 1) / spec.classes * simplex(spec.classes).T @ moments.means
     classifier = LinearClassifier(
         encoder=campaign.encoder,
         campaign=campaign_id(campaign),
         label_names=campaign.label_names,
-        records=len(training_set.vectors),
+        records=sums.count,
         mean=tuple(tuple(repr(float(value)) for value in row) for row in mean),
     )
-    return Trained(classifier, _noise_error(training_set), moments)
+    return Trained(classifier, _noise_error(sums), moments)
 
 
-def class_moments(training_set: TrainingSet) -> Moments | None:
+def class_moments(records: TrainingSet | Sums) -> Moments | None:
     """Shares and mean features of the classes; None where a release carries neither a constant nor a label.
 
     Shares are brought into 1/N .. 1, since the noise may put a rare class below nothing.
     """
-    spec, count = training_set.release, len(training_set.vectors)
+    sums = records if isinstance(records, Sums) else Sums.of(records)
+    spec, count = _mechanism(sums.campaign), sums.count
     if isinstance(spec, JointLaplaceSpec | JointCodebookSpec):
         if spec.constant is None:
             return None
         codes = label_codes(spec.label_code, spec.classes)
     else:
         codes = np.eye(spec.classes)
-    sums = training_set.vectors.mean(axis=0).reshape(codes.shape[1], -1)  # (q, f)
+    means = (sums.total / count).reshape(codes.shape[1], -1)  # (q, f)
     told_codes, weight = carried(spec, codes)
     # A code of K-1 coordinates lacks one equation: shares add up to 1, and features have mean 0 in public units.
     lacking = len(codes) - codes.shape[1]
     ones = np.ones((lacking, len(codes)))
     equations = np.linalg.inv(np.vstack([told_codes.T, ones]))  # (K, q + lacking)
-    shares = equations @ np.concatenate([sums[:, 0], np.ones(lacking)])
-    told = training_set.vectors.reshape(count, codes.shape[1], -1)[:, :, 0]  # what each record says of its label
-    spread = np.cov(told, rowvar=False, bias=True).reshape(codes.shape[1], -1) / count
+    shares = equations @ np.concatenate([means[:, 0], np.ones(lacking)])
+    spread = (sums.told / count - np.outer(means[:, 0], means[:, 0])) / count  # of what the records say of labels
     parts = equations[:, : codes.shape[1]]
-    error = np.sqrt(np.einsum("yq,qr,yr->y", parts, spread, parts))
+    error = np.sqrt(np.maximum(np.einsum("yq,qr,yr->y", parts, spread, parts), 0.0))
     shares = np.clip(shares, 1 / count, 1)
     shares = shares / shares.sum()
-    known = np.vstack([sums[:, 1:] / weight, np.zeros((lacking, sums.shape[1] - 1))])
+    known = np.vstack([means[:, 1:] / weight, np.zeros((lacking, means.shape[1] - 1))])
     return Moments(shares, np.linalg.solve(np.vstack([codes.T, ones]), known) / shares[:, None], error)
+
+
+def _coordinates(spec: ReleaseSpec) -> int:
+    """q, coordinates of a label's code; K where the label leaves beside the vector."""
+    if isinstance(spec, JointLaplaceSpec | JointCodebookSpec):
+        return code_dimension(spec.label_code, spec.classes)
+    return spec.classes
 
 
 def carried(spec: ReleaseSpec, codes: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
@@ -183,14 +229,14 @@ def _decode(spec: ReleaseSpec, contents: list[Contents]) -> NDArray[np.float64]:
     return joint
 
 
-def _noise_error(training_set: TrainingSet) -> float:
-    spec, count = training_set.release, len(training_set.vectors)
+def _noise_error(sums: Sums) -> float:
+    spec = _mechanism(sums.campaign)
     if isinstance(spec, JointCodebookSpec):
         variance = codebook.noise_variance(spec.codebook)
     elif isinstance(spec, JointLaplaceSpec):
         variance = laplace.noise_variance(spec.laplace)
     else:
         # A noised coordinate times the estimate of an indicator: the square of the latter, as found in the records.
-        ones = training_set.vectors.reshape(count, spec.classes, -1)[:, :, 0]
-        variance = float(np.mean(ones**2)) * laplace.noise_variance(spec.laplace)
-    return math.sqrt(variance / count)
+        squares = float(np.trace(sums.told)) / (sums.count * spec.classes)
+        variance = squares * laplace.noise_variance(spec.laplace)
+    return math.sqrt(variance / sums.count)

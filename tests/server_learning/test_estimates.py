@@ -7,11 +7,13 @@ file), and a twin beside it must fail.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ldp_client.errors import ParameterError
 from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.labels import label_codes
 from ldp_client.privacy.noise import SystemSource
@@ -19,7 +21,7 @@ from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_lap
 from ldp_client.privacy.release_spec import ReleaseSpec
 from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.record import pack
-from server.learning.train import TrainingSet, class_moments, train
+from server.learning.train import Sums, Trained, TrainingSet, class_moments, train
 
 COUNT = 6_000
 SHARE = 0.3  # of label 1
@@ -99,6 +101,35 @@ def test_the_mean_of_the_records_is_that_of_code_and_features(name: str) -> None
     assert not off(found, wanted)
     assert off(TrainingSet(found.campaign, -found.vectors), wanted)
     assert off(TrainingSet(found.campaign, 0.7 * found.vectors), wanted)
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_records_that_come_later_are_added_to_the_sums_of_those_before(name: str) -> None:
+    whole = learnt(name)
+    at_once = train(whole)
+    parts = [replace(whole, vectors=whole.vectors[place]) for place in np.split(np.arange(COUNT), [1, 700, 4000])]
+    first, *later = map(Sums.of, parts)
+    added = train(sum(later, first))
+    swapped = train(later[0] + first + later[2] + later[1])
+    for one in (added, swapped):
+        assert one.classifier.records == COUNT
+        assert matrix(one) == pytest.approx(matrix(at_once), rel=1e-9, abs=1e-12)
+        assert one.noise_error == pytest.approx(at_once.noise_error, rel=1e-9)
+        assert (one.moments is None) == (at_once.moments is None)
+        if one.moments is not None and at_once.moments is not None:
+            for found, wanted in zip(vars(one.moments).values(), vars(at_once.moments).values(), strict=True):
+                assert found == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+    assert matrix(train(first + later[0])) != pytest.approx(matrix(at_once), rel=1e-6)
+
+
+def test_sums_of_two_campaigns_do_not_add_up() -> None:
+    one, other = (Sums.of(learnt(name)) for name in ("codebook", "codebook one_hot"))
+    with pytest.raises(ParameterError, match="only records of one campaign add up; found tried and tried, or two"):
+        one + other
+
+
+def matrix(trained: Trained) -> NDArray[np.float64]:
+    return np.array(trained.classifier.mean, dtype=np.float64)
 
 
 @pytest.mark.parametrize("name", WITH_SHARES)
