@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from torch import Tensor
 
-from ldp_client.diagnosis.calibration import Calibration, PerMillion
+from ldp_client.diagnosis.calibration import MILLION, Calibration, PerMillion
 from ldp_client.diagnosis.classifier import Classifier, LinearModel
 from ldp_client.diagnosis.convolutional import ConvolutionalModel
 from ldp_client.errors import ClassifierError, EnvelopeError, FormatError
@@ -65,15 +65,26 @@ class LearntFrom(Wire):
 class TaughtBy(Wire):
     """Public X-rays without labels that a student learnt from, which the records' classifier labelled.
 
-    `pixels_sha256` is the digest of their pixels; `shares` are those that the student took the labels among them to
+    `pixels_sha256` is the digest of their pixels; of the `coordinates` that the student reads, `released` were in the
+    records; `shares` are those that the student took the labels among them to
     have: estimated from the records, taken over from the hospitals, or given by whoever made the bundle.
     """
 
     xrays: Position
     pixels_sha256: Digest
     coordinates: Position
+    released: Position
     shares: Annotated[tuple[PerMillion, ...], Field(min_length=2, max_length=256)]
     shares_from: SharesFrom
+
+    @model_validator(mode="after")
+    def _possible(self) -> TaughtBy:
+        # Each is rounded to a millionth.
+        if abs(sum(self.shares) - MILLION) > len(self.shares):
+            raise ValueError("the shares of the labels add up to 1")
+        if self.released > self.coordinates:
+            raise ValueError(f"a student reads at least the {self.released} coordinates that were released")
+        return self
 
     def line(self, label_names: tuple[str, ...]) -> str:
         """It for people."""
@@ -81,8 +92,9 @@ class TaughtBy(Wire):
         shown = ", ".join(f"{name} {share / 10_000:.0f} %" for name, share in told)
         return (
             f"taught further by a student on {self.xrays} public X-rays without labels (pixels "
-            f"{self.pixels_sha256[:12]}), {self.coordinates} coordinates; it assumes these shares of the labels among "
-            f"them ({self.shares_from}): {shown}. Where they are others, it makes the classifier worse"
+            f"{self.pixels_sha256[:12]}), {self.coordinates} coordinates, of which the records had {self.released}; it "
+            f"assumes these shares of the labels among them ({self.shares_from}): {shown}. Where they are others, it "
+            "makes the classifier worse"
         )
 
 

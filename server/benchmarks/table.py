@@ -165,7 +165,7 @@ def _ours(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
             forecast = wanted if student is None else None
             yield Entry(ours(wanted, student=student, chosen_by="chosen.toml"), cap, epsilon, forecast=forecast)
     if len(students) > 1:
-        yield from _estimating(data, task, cap, extent)
+        yield from _estimating(task, cap, extent)
     if not extent.has("variants"):
         return
     releases = (*RELEASES[:4], STATISTICS[0]) if extent.quick or cap > 1 else (*RELEASES, *STATISTICS)
@@ -174,7 +174,7 @@ def _ours(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
             yield Entry(ours(wanted), cap, epsilon, forecast=wanted)
 
 
-def _estimating(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
+def _estimating(task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
     """A student that is told no shares of the public X-rays, and one to whom hospitals say hardly more than shares."""
     for epsilon in extent.shown(TOLD_EPSILONS):
         yield Entry(_told(epsilon / cap, extent), cap, epsilon)

@@ -77,6 +77,15 @@ class Learnt:
 
 
 @dataclass(frozen=True)
+class Told:
+    """How frequent the labels are among the student's X-rays, from where that is known, and what to say of it."""
+
+    shares: Shares
+    source: SharesFrom
+    words: str
+
+
+@dataclass(frozen=True)
 class Pupil:
     """What the options say of a student, without public X-rays there is none, and of sites that lie far out."""
 
@@ -108,45 +117,43 @@ class Pupil:
             records = capped.training_set if self.cap_sites else records
         trained = train(records)
         if trained.moments is not None:
-            told = zip(campaign.label_names, trained.moments.shares, strict=True)
-            words.append("estimated shares: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in told))
+            shares = zip(campaign.label_names, trained.moments.shares, strict=True)
+            words.append("estimated shares: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares))
         if self.student is None:
             return Learnt(trained, words)
-        known = self._known(records, trained)
+        told = self._known(records, trained)
         images, public = self._public(campaign, self.student)
-        shares, said = self._estimated(records, public) if known is None else known
-        source: SharesFrom = "given"
-        if self.shares in (ESTIMATED, HOSPITALS):
-            source = "estimated" if self.shares == ESTIMATED else "hospitals"
-        card = taught_by(images, public.shape[1], shares.mean, source)
-        return Learnt(teach(trained, public, shares), [*words, said], card)
+        told = told or self._estimated(records, public)
+        taught = teach(trained, public, told.shares)
+        card = taught_by(images, public.shape[1], records.release.input_dimension, told.shares.mean, told.source)
+        return Learnt(taught, [*words, told.words], card)
 
-    def _known(self, records: TrainingSet, trained: Trained) -> tuple[Shares, str] | None:
-        """How frequent the labels are among the student's X-rays, and what to say of it; None to have it estimated."""
+    def _known(self, records: TrainingSet, trained: Trained) -> Told | None:
+        """What is known before the X-rays are read, or refused before that; None where they have to be looked at."""
         if self.shares == ESTIMATED:
             if not tells_classes(records.release):
                 raise untold()
             return None
         if self.shares != HOSPITALS:
             given = Shares.known(self._given(records.campaign.label_names))
-            return given, "the student was given the shares of the labels among the public X-rays"
+            return Told(given, "given", "the student was given the shares of the labels among the public X-rays")
         if trained.moments is None:
             raise ParameterError(
                 "these records do not tell how frequent each label is among the hospitals' X-rays; ask for "
                 '`constant = "7/10"` in the next campaign.toml, give the shares themselves, as in --public-shares '
                 "0.3,0.7, or leave the student out"
             )
-        return Shares.told_by(trained.moments), CONDITION
+        return Told(Shares.told_by(trained.moments), "hospitals", CONDITION)
 
-    def _estimated(self, records: TrainingSet, public: NDArray[np.float64]) -> tuple[Shares, str]:
+    def _estimated(self, records: TrainingSet, public: NDArray[np.float64]) -> Told:
         names = records.campaign.label_names
         found = public_shares(records, public).of_a_mixture(names)
-        told = zip(names, found.mean, found.deviation, strict=True)
-        shown = ", ".join(f"{name} {100 * mean:.0f} % (+- {100 * error:.0f})" for name, mean, error in told)
+        parts = zip(names, found.mean, found.deviation, strict=True)
+        shown = ", ".join(f"{name} {100 * mean:.0f} % (+- {100 * error:.0f})" for name, mean, error in parts)
         said = f"estimated shares among the public X-rays: {shown}"
         if found.deviation.max() > _UNSURE:
             said += "; a student who is told wrong shares may be worse than none: compare both by an evaluation"
-        return found, said
+        return Told(found, "estimated", said)
 
     def _given(self, label_names: tuple[str, ...]) -> NDArray[np.float64]:
         """The shares that were typed in.

@@ -18,7 +18,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +25,11 @@ from scipy.optimize import isotonic_regression
 
 from ldp_client.diagnosis.bundle import ClassifierBundle, ClassifierCard, read_bundle
 from ldp_client.diagnosis.calibration import MILLION, Calibration, PairCurve
-from ldp_client.diagnosis.scoring import pair_rows
-from ldp_client.errors import ConfigurationError, WaitingError
+from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.histogram import noise_variance
 from ldp_client.privacy.spec import HistogramSpec
-from ldp_client.wire.answer import unpack_answer
 from ldp_client.wire.evaluation import Evaluation, asked_id
-from server.learning.evaluate import CLEAR, LEVEL, drawn_noise, drawn_units
+from server.learning.evaluate import CLEAR, LEVEL, counted, drawn_noise, drawn_units, pairs
 
 LEAST = 10
 """X-rays of a group at least, however small the noise is."""
@@ -76,7 +73,7 @@ def calibrate(evaluation: Evaluation, answers: Mapping[str, bytes], *, level: fl
     """
     counts, sites = _together(evaluation, answers)
     curves = []
-    for a, b, negative, positive, generator in _pairs(evaluation, counts):
+    for a, b, negative, positive, generator in pairs(evaluation, counts, "calibration"):
         found = curve(negative, positive, evaluation.histogram, evaluation.cap, sites, level, generator)
         if found is not None:
             edges = tuple(evaluation.edges[start - 1] for start in found.first[1:])
@@ -175,7 +172,7 @@ def stated_errors(evaluation: Evaluation, answers: Mapping[str, bytes]) -> list[
     known = {(one.negative, one.positive): one for one in stated.curves}
     places = {Fraction(edge): place + 1 for place, edge in enumerate(evaluation.edges)}
     found = []
-    for a, b, negative, positive, generator in _pairs(evaluation, counts):
+    for a, b, negative, positive, generator in pairs(evaluation, counts, "calibration"):
         one = known.get((evaluation.label_names[a], evaluation.label_names[b]))
         if one is None or any(Fraction(edge) not in places for edge in one.edges):
             continue
@@ -237,24 +234,9 @@ def judged_bundle(evaluation: Evaluation) -> ClassifierBundle:
 
 def _together(evaluation: Evaluation, answers: Mapping[str, bytes]) -> tuple[NDArray[np.int64], int]:
     """The counts (K (K-1), B) of all sites that answered, and how many those are."""
-    if not answers:
-        raise WaitingError(f"no site has answered evaluation {evaluation.name} yet; gather first")
-    counts = [unpack_answer(payload, evaluation.histogram) for _, payload in sorted(answers.items())]
-    found: NDArray[np.int64] = np.sum(counts, axis=0)
+    counts = counted(evaluation, answers)
+    found: NDArray[np.int64] = np.sum(list(counts.values()), axis=0)
     return found, len(counts)
-
-
-def _pairs(
-    evaluation: Evaluation, counts: NDArray[np.int64]
-) -> list[tuple[int, int, NDArray[np.int64], NDArray[np.int64], np.random.Generator]]:
-    """Each pair of labels a < b, its rows, and a generator: the same curve for the same answers, no release."""
-    classes = len(evaluation.label_names)
-    rows = {pair: row for row, pair in enumerate(pair_rows(classes))}
-    found = []
-    for a, b in combinations(range(classes), 2):
-        seed = hashlib.sha256(f"calibration {asked_id(evaluation)} {a} {b}".encode()).digest()
-        found.append((a, b, counts[rows[a, b]], counts[rows[b, a]], np.random.default_rng(list(seed))))
-    return found
 
 
 def _written(

@@ -64,13 +64,16 @@ def linear_card(
     )
 
 
-def taught_by(images: NDArray[np.uint8], coordinates: int, shares: NDArray[np.float64], source: SharesFrom) -> TaughtBy:
+def taught_by(
+    images: NDArray[np.uint8], coordinates: int, released: int, shares: NDArray[np.float64], source: SharesFrom
+) -> TaughtBy:
     """What a card says of a student on public X-rays (N, H, W) uint8, whose labels have these shares (K,)."""
     shape = " ".join(map(str, images.shape)).encode()
     return TaughtBy(
         xrays=len(images),
         pixels_sha256=digest("ldp-glow/public-xrays", shape, images.tobytes()),
         coordinates=coordinates,
+        released=released,
         shares=tuple(np.round(shares * MILLION).astype(int).tolist()),
         shares_from=source,
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -63,9 +63,7 @@ def report(evaluation: Evaluation, answers: Mapping[str, bytes], *, level: float
         WaitingError: no site has answered yet.
         FormatError: a stored answer is not of this evaluation: the database was altered.
     """
-    if not answers:
-        raise WaitingError(f"no site has answered evaluation {evaluation.name} yet; gather first")
-    counts = {site: unpack_answer(payload, evaluation.histogram) for site, payload in sorted(answers.items())}
+    counts = counted(evaluation, answers)
     rows = [one for site, found in counts.items() for one in _pairs(evaluation, site, found, 1, level)]
     together = np.sum(list(counts.values()), axis=0)
     return [*rows, *_pairs(evaluation, None, together, len(counts), level)]
@@ -74,20 +72,36 @@ def report(evaluation: Evaluation, answers: Mapping[str, bytes], *, level: float
 def _pairs(
     evaluation: Evaluation, site: str | None, counts: NDArray[np.int64], sites: int, level: float
 ) -> list[PairReport]:
-    names, index = (
-        evaluation.label_names,
-        {pair: row for row, pair in enumerate(pair_rows(len(evaluation.label_names)))},
-    )
-    found = []
-    for a, b in combinations(range(len(names)), 2):
-        negative, positive = counts[index[a, b]], counts[index[b, a]]
-        # The same report for the same answers: what it draws is no release, but a public computation.
-        seed = hashlib.sha256(f"{asked_id(evaluation)} {site} {a} {b}".encode()).digest()
-        estimate = interval(
-            negative, positive, evaluation.histogram, evaluation.cap, sites, level, np.random.default_rng(list(seed))
-        )
+    names, found = evaluation.label_names, []
+    for a, b, negative, positive, generator in pairs(evaluation, counts, str(site)):
+        estimate = interval(negative, positive, evaluation.histogram, evaluation.cap, sites, level, generator)
         found.append(PairReport(site, names[a], names[b], (int(negative.sum()), int(positive.sum())), *estimate))
     return found
+
+
+def counted(evaluation: Evaluation, answers: Mapping[str, bytes]) -> dict[str, NDArray[np.int64]]:
+    """The noised counts (K (K-1), B) of each site that answered.
+
+    Raises:
+        WaitingError: no site has answered yet.
+        FormatError: a stored answer is not of this evaluation: the database was altered.
+    """
+    if not answers:
+        raise WaitingError(f"no site has answered evaluation {evaluation.name} yet; gather first")
+    return {site: unpack_answer(payload, evaluation.histogram) for site, payload in sorted(answers.items())}
+
+
+def pairs(
+    evaluation: Evaluation, counts: NDArray[np.int64], purpose: str
+) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.int64], np.random.Generator]]:
+    """Each pair of labels a < b, the counts of either (B,), and a generator.
+
+    It is the same for the same purpose and evaluation: what it draws is no release, but a public computation.
+    """
+    rows = {pair: row for row, pair in enumerate(pair_rows(len(evaluation.label_names)))}
+    for a, b in combinations(range(len(evaluation.label_names)), 2):
+        seed = hashlib.sha256(f"{asked_id(evaluation)} {purpose} {a} {b}".encode()).digest()
+        yield a, b, counts[rows[a, b]], counts[rows[b, a]], np.random.default_rng(list(seed))
 
 
 def auc(negative: NDArray[np.number], positive: NDArray[np.number]) -> NDArray[np.float64]:

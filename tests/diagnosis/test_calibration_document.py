@@ -108,6 +108,7 @@ def a_student(**changes: object) -> TaughtBy:
         "xrays": 2000,
         "pixels_sha256": "4" * 64,
         "coordinates": 16,
+        "released": 6,
         "shares": (400_000, 600_000),
         "shares_from": "estimated",
     }
@@ -116,12 +117,30 @@ def a_student(**changes: object) -> TaughtBy:
 
 def test_the_card_of_a_student_says_what_it_assumes_and_what_its_noise_error_is() -> None:
     told = " ".join(a_card(student=a_student()).lines())
-    assert "2000 public X-rays without labels (pixels 444444444444), 16 coordinates" in told
+    assert "2000 public X-rays without labels (pixels 444444444444), 16 coordinates, of which the records had 6" in told
     assert "shares of the labels among them (estimated): normal 40 %, pneumonia 60 %" in told
     assert "moved each number that the student started from by 0.0125" in told
     assert "moves each number learnt" not in told
     with pytest.raises(ValidationError, match="a student has a share for each label"):
-        a_card(student=a_student(shares=(1, 2, 3)))
+        a_card(student=a_student(shares=(333_333, 333_333, 333_333)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"shares": (0, 0)}, "the shares of the labels add up to 1"),
+        ({"shares": (1_000_000, 1_000_000)}, "the shares of the labels add up to 1"),
+        ({"shares": (-400_000, 1_400_000)}, "greater than or equal to 0"),
+        ({"shares": (1_000_000,)}, "at least 2 items"),
+        ({"released": 17}, "a student reads at least the 17 coordinates that were released"),
+        ({"xrays": 0}, "greater than or equal to 1"),
+        ({"shares_from": "guessed"}, "'estimated', 'hospitals' or 'given'"),
+        ({"pixels_sha256": "4" * 63}, "pixels_sha256"),
+    ],
+)
+def test_a_student_that_cannot_have_been_is_refused(changes: dict[str, object], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        a_student(**changes)
 
 
 @pytest.fixture

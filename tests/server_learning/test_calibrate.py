@@ -7,76 +7,34 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from judged import BINS, NAMES, an_evaluation, answer
 from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.isotonic import IsotonicRegression
 
-from ldp_client.diagnosis.bundle import ClassifierCard, LearntFrom
+from ldp_client.diagnosis.bundle import ClassifierCard
 from ldp_client.diagnosis.classifier import LinearModel
-from ldp_client.diagnosis.scoring import binned, default_edges
+from ldp_client.diagnosis.scoring import default_edges
 from ldp_client.errors import ConfigurationError, FormatError, WaitingError
-from ldp_client.privacy.histogram import Histogram, count, histogram
-from ldp_client.privacy.noise import SystemSource
+from ldp_client.privacy.histogram import histogram
 from ldp_client.privacy.spec import HistogramSpec
-from ldp_client.wire.answer import pack_answer
 from ldp_client.wire.canonical import canonical_bytes
 from ldp_client.wire.evaluation import Evaluation
 from server.learning import evaluate
 from server.learning.calibrate import calibrate, calibrated, curve, stated_errors
+from tests.client import evaluations
 
-NAMES = ("normal", "bacterial", "viral")
-BINS = 20
 EDGES = tuple(float(Fraction(edge)) for edge in default_edges(1.0, BINS))
 
 
 def a_card(classes: int = 2, **changes: object) -> ClassifierCard:
-    learnt = LearntFrom(
-        campaign="1" * 64,
-        name="lungs",
-        mechanism="joint_codebook",
-        records=9,
-        micro_epsilon_per_record=1,
-        unit="image",
-        cap=1,
-    )
-    fields: dict[str, object] = {
-        "name": "lungs",
-        "purpose": "find pneumonia",
-        "encoder": "e" * 64,
-        "label_names": NAMES[:classes],
-        "learnt_from": (learnt,),
-        "spread": "1.0",
-        "model": LinearModel(source="bottleneck", mean=tuple(("1.0", f"{row}.0") for row in range(1, classes))),
-        "command": "ldp-server model export lungs",
-    }
-    return ClassifierCard(**(fields | changes))  # type: ignore[arg-type]
+    model = LinearModel(source="bottleneck", mean=tuple(("1.0", f"{row}.0") for row in range(1, classes)))
+    return evaluations.a_card(**({"encoder": "e" * 64, "label_names": NAMES[:classes], "model": model} | changes))
 
 
-def an_evaluation(epsilon: str = "4", card: ClassifierCard | None = None) -> Evaluation:
+def asked(epsilon: str = "4", card: ClassifierCard | None = None) -> Evaluation:
     card = card or a_card()
-    classes = len(card.label_names)
-    spec = histogram(epsilon=epsilon, classes=classes * (classes - 1), bins=BINS, cap=classes - 1)
-    return Evaluation(
-        name="held-out",
-        purpose="how well it does",
-        encoder=card.encoder,
-        classifier=canonical_bytes(card),
-        label_names=card.label_names,
-        histogram=spec,
-        edges=default_edges(1.0, BINS),
-        unit="image",
-        cap=1,
-        micro_epsilon_per_unit=spec.loss.micro_epsilon,
-        ends="2030-12-31",
-    )
-
-
-def answer(evaluation: Evaluation, scores: NDArray[np.float64], labels: NDArray[np.int64]) -> bytes:
-    rows, bins = binned(scores, labels, evaluation.edges)
-    units = [unit for unit in range(len(labels)) for _ in range(rows.shape[1])]
-    return pack_answer(
-        Histogram(evaluation.histogram)(count(evaluation.histogram, units, rows.ravel(), bins.ravel()), SystemSource())
-    )
+    return an_evaluation(len(card.label_names), epsilon, classifier=canonical_bytes(card))
 
 
 def two_labels(
@@ -209,7 +167,7 @@ def test_twins_that_forget_the_noise_or_the_cap_are_noticed(monkeypatch: pytest.
 
 
 def test_sites_are_added_up_and_the_document_says_whose_it_is() -> None:
-    evaluation, generator = an_evaluation(), np.random.default_rng(3)
+    evaluation, generator = asked(), np.random.default_rng(3)
     answers = {site: answer(evaluation, *two_labels(generator, 500, 0.3)) for site in ("north", "south")}
     found = calibrate(evaluation, answers)
     assert found is not None
@@ -226,7 +184,7 @@ def test_sites_are_added_up_and_the_document_says_whose_it_is() -> None:
 
 
 def test_three_labels_are_compared_by_pairs() -> None:
-    evaluation, generator = an_evaluation("1000", a_card(3)), np.random.default_rng(4)
+    evaluation, generator = asked("1000", a_card(3)), np.random.default_rng(4)
     labels = generator.choice(3, 6000, p=[0.5, 0.3, 0.2])
     scores = generator.normal(size=(6000, 3)) + 1.2 * np.eye(3)[labels]
     found = calibrate(evaluation, {"north": answer(evaluation, scores, labels)})
@@ -249,11 +207,11 @@ def stated(found: Sequence[object]) -> tuple[float, float]:
 
 
 def test_stated_probabilities_are_held_against_a_later_evaluation() -> None:
-    evaluation, generator = an_evaluation(), np.random.default_rng(5)
+    evaluation, generator = asked(), np.random.default_rng(5)
     answers = {"north": answer(evaluation, *two_labels(generator, 2000, 0.5))}
     assert stated_errors(evaluation, answers) == []
     card = calibrated(a_card(), b"", evaluation, answers)
-    later = an_evaluation("4", card)
+    later = asked("4", card)
     found, chance = stated(stated_errors(later, {"south": answer(later, *two_labels(generator, 2000, 0.5))}))
     assert found < chance + 0.03
     # Where labels are otherwise frequent, they do not hold.
@@ -262,7 +220,7 @@ def test_stated_probabilities_are_held_against_a_later_evaluation() -> None:
 
 
 def test_only_the_classifier_that_was_judged_gets_the_probabilities() -> None:
-    evaluation = an_evaluation()
+    evaluation = asked()
     answers = {"north": answer(evaluation, *two_labels(np.random.default_rng(6), 500, 0.5))}
     card = calibrated(a_card(name="renamed"), b"", evaluation, answers)
     assert card.calibration is not None
@@ -279,7 +237,7 @@ def test_only_the_classifier_that_was_judged_gets_the_probabilities() -> None:
 
 
 def test_where_noise_hides_how_many_there_are_nothing_is_stated() -> None:
-    evaluation = an_evaluation("1")
+    evaluation = asked("1")
     answers = {"north": answer(evaluation, np.zeros((4, 2)), np.array([0, 1, 0, 1]))}
     assert calibrate(evaluation, answers) is None
     with pytest.raises(ConfigurationError, match="the noise of evaluation held-out hides how many X-rays there are"):
@@ -288,6 +246,6 @@ def test_where_noise_hides_how_many_there_are_nothing_is_stated() -> None:
 
 def test_no_answer_yet_and_a_foreign_answer_are_told_apart() -> None:
     with pytest.raises(WaitingError, match="no site has answered evaluation held-out yet; gather first"):
-        calibrate(an_evaluation(), {})
+        calibrate(asked(), {})
     with pytest.raises(FormatError, match="an answer of 2 rows and 20 bins has 333 bytes; found 3"):
-        calibrate(an_evaluation(), {"north": b"abc"})
+        calibrate(asked(), {"north": b"abc"})

@@ -7,47 +7,16 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from judged import BINS, NAMES, an_evaluation, answer
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from ldp_client.diagnosis.scoring import binned, decimal_edge, default_edges, pair_rows
 from ldp_client.errors import FormatError, WaitingError
-from ldp_client.privacy.histogram import Histogram, count, histogram
-from ldp_client.privacy.noise import SystemSource
+from ldp_client.privacy.histogram import histogram
 from ldp_client.privacy.spec import HistogramSpec
-from ldp_client.wire.answer import pack_answer
-from ldp_client.wire.evaluation import Evaluation
 from server.learning import evaluate
 from server.learning.evaluate import auc, interval, report
-
-NAMES = ("normal", "bacterial", "viral")
-BINS = 20
-
-
-def an_evaluation(classes: int = 2, epsilon: str = "1", cap: int = 1) -> Evaluation:
-    spec = histogram(epsilon=epsilon, classes=classes * (classes - 1), bins=BINS, cap=cap * (classes - 1))
-    return Evaluation(
-        name="held-out",
-        purpose="how well it does",
-        encoder="e" * 64,
-        classifier=b"a card",
-        label_names=NAMES[:classes],
-        histogram=spec,
-        edges=default_edges(1.0, BINS),
-        unit="image" if cap == 1 else "patient",
-        cap=cap,
-        micro_epsilon_per_unit=spec.loss.micro_epsilon,
-        ends="2030-12-31",
-    )
-
-
-def answer(evaluation: Evaluation, scores: NDArray[np.float64], labels: NDArray[np.int64]) -> bytes:
-    """As a site makes it, with noise from the operating system."""
-    rows, bins = binned(scores, labels, evaluation.edges)
-    units = [unit for unit in range(len(labels)) for _ in range(rows.shape[1])]
-    return pack_answer(
-        Histogram(evaluation.histogram)(count(evaluation.histogram, units, rows.ravel(), bins.ravel()), SystemSource())
-    )
 
 
 def test_without_noise_it_is_the_auc_of_the_binned_scores() -> None:
