@@ -29,6 +29,20 @@ from ldp_client.flow.products import Folded, Gathered, Hidden, Network, Room
 _EXACT = torch.float64
 
 
+class _State(NamedTuple):
+    """A state (C, H, W, B) and the views of it that a step needs: (C, H W B), and the halves of a coupling."""
+
+    whole: Tensor
+    flat: Tensor
+    kept: Tensor
+    changed: Tensor
+
+    @classmethod
+    def of(cls, whole: Tensor) -> _State:
+        """A contiguous state with its views."""
+        return cls(whole, whole.flatten(1), *whole.chunk(2))
+
+
 class FrozenStep(NamedTuple):
     """One step of flow on (C, H, W, B), its constants folded: y = coupling(matrix x + shift)."""
 
@@ -36,13 +50,12 @@ class FrozenStep(NamedTuple):
     shift: Tensor
     network: Folded
 
-    def __call__(self, x: Tensor, y: Tensor, log_s: Tensor, room: Room, hidden: Hidden) -> None:
+    def __call__(self, x: _State, y: _State, log_s: Tensor, room: Room, hidden: Hidden) -> None:
         """Write y (C, H, W, B) and the coupling's log s (C/2, H, W, B)."""
-        torch.addmm(self.shift, self.matrix, x.flatten(1), out=y.flatten(1))
-        y1, y2 = y.chunk(2)
-        shift, raw = self.network.forward(y1, room, hidden).chunk(2)
-        torch.tanh(raw, out=log_s).mul_(LOG_SCALE_BOUND)
-        y2.add_(shift).mul_(torch.exp(log_s, out=raw))  # in place, as a part of y
+        torch.addmm(self.shift, self.matrix, x.flat, out=y.flat)
+        self.network.forward(y.kept, room, hidden)
+        torch.tanh(room.raw, out=log_s).mul_(LOG_SCALE_BOUND)
+        y.changed.add_(room.shift).mul_(torch.exp(log_s, out=room.raw))  # in place, as a part of y
 
 
 class FrozenPrior:
@@ -88,11 +101,11 @@ class FrozenLevel:
         network = self.steps[0].network
         room, hidden = Room(x, network), Hidden.new(x[0].numel(), network, stored=False)
         log_scales = x.new_empty(len(self.steps), len(x) // 2, *x.shape[1:])
-        y = torch.empty_like(x)
-        for step, log_s in zip(self.steps, log_scales, strict=True):
-            step(x, y, log_s, room, hidden)
-            x, y = y, x
-        return x, log_scales
+        before, after = _State.of(x), _State.of(torch.empty_like(x))
+        for step, log_s in zip(self.steps, log_scales.unbind(), strict=True):
+            step(before, after, log_s, room, hidden)
+            before, after = after, before
+        return before.whole, log_scales
 
 
 class FrozenGlow:

@@ -10,15 +10,22 @@ from ldp_client.flow.encoder import Encoder, read_card, shipped, shipped_names
 SHIPPED = "shipped:"
 
 
+def bundle_folder(name: str, folder: Path) -> Path:
+    """Where "shipped:NAME", which came with the package, or a bundle's folder, relative to `folder`, lies.
+
+    Raises:
+        EncoderError: nothing of that name came with the package.
+    """
+    return shipped(name.removeprefix(SHIPPED)) if name.startswith(SHIPPED) else folder / name
+
+
 def open_bundle(name: str, folder: Path) -> Encoder:
-    """Load "shipped:NAME", which came with the package, or a bundle's folder, relative to `folder`.
+    """Load "shipped:NAME" or a bundle's folder, relative to `folder`.
 
     Raises:
         EncoderError: no such bundle, or one that is not a usable encoder.
     """
-    if name.startswith(SHIPPED):
-        return Encoder.load(shipped(name.removeprefix(SHIPPED)))
-    return Encoder.load(folder / name)
+    return Encoder.load(bundle_folder(name, folder))
 
 
 def open_shipped(digest: str) -> Encoder:

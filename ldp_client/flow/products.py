@@ -70,25 +70,25 @@ class Folded(NamedTuple):
     last: Tensor
     offset: Tensor
 
-    def forward(self, kept: Tensor, room: Room, hidden: Hidden) -> Tensor:
-        """Kept half (C/2, H, W, B) to shift and raw log s (C, H, W, B), which stay in `room` until the next call.
+    def forward(self, kept: Tensor, room: Room, hidden: Hidden) -> None:
+        """Kept half (C/2, H, W, B) to `room.shift` and `room.raw`, which stay there until the next call.
 
         `hidden` then holds each layer's max(a, -b), which is b less than its ReLU.
         """
         room.kept.gather(kept)
         second = self.second.T
-        for (patches, products), (h1, h2) in zip(room.blocks, hidden.blocks, strict=True):
+        for (patches, products), (h1, h2, columns) in zip(room.blocks, hidden.blocks, strict=True):
             torch.mm(patches, self.first, out=h1).clamp_min_(self.first_floor)
             torch.mm(h1, second, out=h2).clamp_min_(self.second_floor)
-            _multiply(self.last, h2.T, out=products)
-        return room.products.spread().add_(self.offset)
+            _multiply(self.last, columns, out=products)
+        room.products.spread().add_(self.offset)
 
     def backward(self, grad: Tensor, room: BackwardRoom, hidden: Hidden) -> tuple[Tensor, Network]:
         """Gradients for the kept half and for the network, after `forward` with the same room and hidden values."""
         room.grad.gather(grad)
         weights = (self.first, self.first_floor, self.second, self.second_floor, self.last)
         sums = Network._make([*map(torch.zeros_like, weights), grad.sum((1, 2, 3))])
-        for (patches, _), (g, grad_patches), (h1, h2) in zip(room.blocks, room.back, hidden.blocks, strict=True):
+        for (patches, _), (g, grad_patches), (h1, h2, _) in zip(room.blocks, room.back, hidden.blocks, strict=True):
             relu1, relu2, g1, g2 = (place[: len(h1)] for place in room.layers)  # each (positions, width)
             torch.sub(h2, self.second_floor, out=relu2)
             _through_relu(torch.mm(g.T, self.last, out=g2), relu2)
@@ -104,14 +104,14 @@ class Folded(NamedTuple):
 
 
 class Hidden:
-    """Both hidden layers, (positions, width) each, and their blocks in order."""
+    """Both hidden layers, (positions, width) each, and their blocks in order: first, second, and this one's columns."""
 
     def __init__(self, first: Tensor, second: Tensor, positions: int) -> None:
         """Values of all `positions`, or room for one block, which then serves all blocks in turn."""
         self.first, self.second = first, second
         stored = len(first) >= positions
         self.blocks = [
-            (first[place], second[place])
+            (first[place], second[place], second[place].T)
             for some in _blocks(positions, first)
             for place in (some if stored else slice(some.stop - some.start),)
         ]
@@ -172,13 +172,18 @@ class Spread:
 class Room:
     """Where a coupling's network computes, for a state (C, H, W, B): made once, used by one step after another.
 
+    Everything that a step looks at is laid out here: while a core makes a view of a tensor, the others wait for the
+    interpreter.
+
     blocks: for each block of positions its patches (positions, 9 C/2) and its products (9 C, positions).
+    shift, raw: the network's output, (C/2, H, W, B) each; raw is log s before it is bounded.
     """
 
     def __init__(self, state: Tensor, network: Folded) -> None:
         c, *rest = state.shape
         self.kept = Gathered((c // 2, *rest), network.first)
         self.products = Spread((c, *rest), state)
+        self.shift, self.raw = self.products.sum.chunk(2)
         self.places = _blocks(state[0].numel(), network.second)
         self.blocks = [(self.kept.rows[:, some].T, self.products.rows[:, some]) for some in self.places]
 

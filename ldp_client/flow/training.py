@@ -105,8 +105,8 @@ class _Step(NamedTuple):
 
     def couple(self, kept: Tensor, room: Room, hidden: Hidden) -> tuple[Tensor, Tensor]:
         """What the coupling does to the other half: y2 = (x2 + shift) exp(b tanh). The shift stands in the room."""
-        shift, raw = self.network.forward(kept, room, hidden).chunk(2)
-        return shift, raw.div(LOG_SCALE_BOUND).tanh_()
+        self.network.forward(kept, room, hidden)
+        return room.shift, room.raw.div(LOG_SCALE_BOUND).tanh_()
 
     def unmix(self, y: Tensor, shift: Tensor, tanh: Tensor, inverse: Tensor) -> Tensor:
         """x, given y, what the coupling did, and the inverse of the matrix."""

@@ -23,6 +23,7 @@ from ldp_client.cli.console import say
 from ldp_client.errors import ConfigurationError
 from ldp_client.flow.encoder import EncoderCard, read_card
 from ldp_client.flow.glow import Shape
+from ldp_client.flow.installed import bundle_folder
 from ldp_client.flow.training import Mode
 from server.learning.allocator import keep_freed_pages
 from server.learning.bundle import contents, refit_bottleneck
@@ -145,10 +146,11 @@ def train(
 
 @app.command()
 def card(
-    folder: Annotated[Path, typer.Argument(help="An encoder's folder.")], format: FormatOption = Format.TABLE
+    encoder: Annotated[str, typer.Argument(help='An encoder\'s folder, or "shipped:NAME".')],
+    format: FormatOption = Format.TABLE,
 ) -> None:
     """Show what an encoder is and its digest."""
-    _print_card(read_card(folder), format)
+    _print_card(read_card(bundle_folder(encoder, Path())), format)
 
 
 @app.command("fit-features")
