@@ -2,11 +2,14 @@
 
 Both sides alternate in one process on the same batch with two threads, and the C library keeps the pages that either
 side frees: faulting them in again can slow a flow of many large temporaries to half, which is no merit of the other.
+Before each turn the process sleeps for a moment: the threads of the turn before keep a core busy for some milliseconds
+while they wait for more work (OpenMP), which would be counted against whoever comes next.
 """
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 
 import torch
@@ -19,6 +22,8 @@ from ldp_client.flow.inference import FrozenGlow
 from server.learning.allocator import keep_freed_pages
 
 ROUNDS = 9
+SETTLED = 0.03
+"""Seconds after which OpenMP's threads sleep."""
 MATRIX = 2048
 ENCODED = (
     (Shape(32, levels=3, steps=8, width=64), 64, 1.8, 0.55),
@@ -70,8 +75,13 @@ def _alternate(*works: Callable[[], object]) -> list[float]:
     """Median seconds of each, taken in turns, after one round to warm up."""
     for work in works:
         work()
-    rounds = [[seconds(work) for work in works] for _ in range(ROUNDS)]
+    rounds = [[_settled_seconds(work) for work in works] for _ in range(ROUNDS)]
     return [statistics.median(one) for one in zip(*rounds, strict=True)]
+
+
+def _settled_seconds(work: Callable[[], object]) -> float:
+    time.sleep(SETTLED)
+    return seconds(work)
 
 
 def rows() -> list[Row]:

@@ -3,7 +3,8 @@
 A `Glow` is written to be read and trained; `FrozenGlow` is made from one and computes its forward direction only, in
 plain PyTorch operations (no private operator, no compiler):
 
-- The batch is divided over the processor's cores once, not every operation (`flow.lanes`).
+- The batch is divided over the processor's cores once, not every operation (`flow.lanes`), and a core walks through a
+  level without Python's lock (`flow.steps`).
 - The state is (C, H, W, B): the halves of a coupling are slices, and neighbours in a row of all images together are one
   run of memory. Nothing is concatenated.
 - ActNorm and 1x1 convolution are one matrix, multiplied out in float64.
@@ -16,46 +17,16 @@ plain PyTorch operations (no private operator, no compiler):
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from ldp_client.flow.glow import Glow, Level, average_with_mirrored, pool_means
 from ldp_client.flow.lanes import divide, side_by_side
 from ldp_client.flow.layers import LOG_SCALE_BOUND, ConditionalPrior, Coupling
-from ldp_client.flow.products import Folded, Gathered, Hidden, Network, Room
+from ldp_client.flow.products import as_products, fold, gather, new_gathered, new_hidden, new_room, stacked
+from ldp_client.flow.steps import Step, encode, state_of, without_lock
 
 _EXACT = torch.float64
-
-
-class _State(NamedTuple):
-    """A state (C, H, W, B) and the views of it that a step needs: (C, H W B), and the halves of a coupling."""
-
-    whole: Tensor
-    flat: Tensor
-    kept: Tensor
-    changed: Tensor
-
-    @classmethod
-    def of(cls, whole: Tensor) -> _State:
-        """A contiguous state with its views."""
-        return cls(whole, whole.flatten(1), *whole.chunk(2))
-
-
-class FrozenStep(NamedTuple):
-    """One step of flow on (C, H, W, B), its constants folded: y = coupling(matrix x + shift)."""
-
-    matrix: Tensor
-    shift: Tensor
-    network: Folded
-
-    def __call__(self, x: _State, y: _State, log_s: Tensor, room: Room, hidden: Hidden) -> None:
-        """Write y (C, H, W, B) and the coupling's log s (C/2, H, W, B)."""
-        torch.addmm(self.shift, self.matrix, x.flat, out=y.flat)
-        self.network.forward(y.kept, room, hidden)
-        torch.tanh(room.raw, out=log_s).mul_(LOG_SCALE_BOUND)
-        y.changed.add_(room.shift).mul_(torch.exp(log_s, out=room.raw))  # in place, as a part of y
 
 
 class FrozenPrior:
@@ -70,7 +41,7 @@ class FrozenPrior:
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the half that stays, the latents of the other, each (C/2, H, W, B), and the ladj (B,)."""
         x1, x2 = x.chunk(2)
-        patches = Gathered(tuple(x1.shape), x1).gather(x1)
+        patches = gather(new_gathered(tuple(x1.shape), x1), x1)
         shift, log_s = torch.addmm(self.offset, self.matrix, patches).view_as(x).chunk(2)
         return x1, (x2 + shift).mul_(log_s.exp()), log_s.sum((0, 1, 2))
 
@@ -85,27 +56,26 @@ class FrozenLevel:
         norms = [(step.norm.log_scale.to(_EXACT).flatten(), step.norm.bias.to(_EXACT).flatten()) for step in steps]
         matrices = [step.mix.weight(_EXACT) * scale.exp() for step, (scale, _) in zip(steps, norms, strict=True)]
         shifts = [(matrix @ bias)[:, None] for matrix, (_, bias) in zip(matrices, norms, strict=True)]
-        network = Network.stack([Network.of(_raw_over_bound(step.coupling)) for step in steps])
+        network = stacked([as_products(_raw_over_bound(step.coupling)) for step in steps])
         own = steps[0].norm.bias.dtype
-        networks = [folded._replace(offset=folded.offset.to(own)) for folded in network.folded(side, hidden)]
+        networks = [folded._replace(offset=folded.offset.to(own)) for folded in fold(network, side, hidden)]
         folded = zip(matrices, shifts, networks, strict=True)
-        self.steps = [FrozenStep(matrix.to(own), shift.to(own), network) for matrix, shift, network in folded]
+        self.steps = [Step(matrix.to(own), shift.to(own), network) for matrix, shift, network in folded]
         log_dets = [
             scale.sum() + step.mix.log_diagonal.to(_EXACT).sum() for step, (scale, _) in zip(steps, norms, strict=True)
         ]
         self.constant = side**2 * float(sum(log_dets))
+        self.walk = without_lock(encode, steps[0].norm.bias.device)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(C, H, W, B) to the state before the split (4C, H/2, W/2, B), and log s of K couplings (K, 2C, H/2, ...)."""
         x = _squeeze(x)
         network = self.steps[0].network
-        room, hidden = Room(x, network), Hidden.new(x[0].numel(), network, stored=False)
+        room = new_room(x, network)
+        hidden = new_hidden(network, room.places, stored=False)
         log_scales = x.new_empty(len(self.steps), len(x) // 2, *x.shape[1:])
-        before, after = _State.of(x), _State.of(torch.empty_like(x))
-        for step, log_s in zip(self.steps, log_scales.unbind(), strict=True):
-            step(before, after, log_s, room, hidden)
-            before, after = after, before
-        return before.whole, log_scales
+        states = state_of(x), state_of(torch.empty_like(x))
+        return self.walk(self.steps, *states, list(log_scales), room, hidden, LOG_SCALE_BOUND), log_scales
 
 
 class FrozenGlow:

@@ -8,9 +8,10 @@ Hidden values are rows (positions, width), and no bias is added to them: relu(a 
 the next layer's bias, and the last one's reaches the output as a constant of each position (fewer neighbours at the
 border). A layer is then its product and one more pass over its values instead of two
 (docs/decisions/0011-matrix-products-not-private-operators.md).
-"""
 
-from __future__ import annotations
+Functions of this module and of `flow.steps` also run as TorchScript, which knows tuples of tensors and functions, and
+reads the annotations as they stand: hence no classes with state, and no postponed annotations.
+"""
 
 from typing import NamedTuple
 
@@ -34,31 +35,6 @@ class Network(NamedTuple):
     last: Tensor
     last_bias: Tensor
 
-    @classmethod
-    def of(cls, weights: tuple[Tensor, ...]) -> Network:
-        """From `Coupling.weights`."""
-        w1, b1, w2, b2, w3, b3 = weights
-        # A product at one position goes to its nine neighbours, and the tap that looks up belongs to the one below.
-        taps = w3.flip(2, 3).permute(2, 3, 0, 1).flatten(0, 2)
-        return cls(w1.permute(2, 3, 1, 0).flatten(0, 2), b1, w2.flatten(1), b2, taps, b3)
-
-    @classmethod
-    def stack(cls, networks: list[Network]) -> Network:
-        """K networks as one."""
-        return cls(*map(torch.stack, zip(*networks, strict=True)))
-
-    def folded(self, side: int, hidden: torch.dtype) -> list[Folded]:
-        """What K stacked networks compute with, on images of `side` positions a side, hidden layers in that type."""
-        bias = self.second_bias + (self.second @ self.first_bias[..., None])[..., 0]  # (K, width)
-        products = self.last @ bias[..., None]  # (K, 9 C, 1)
-        count, channels = self.last_bias.shape
-        reached = Spread((count * channels, side, side, 1), products)
-        taps = products.view(count, 9, channels).transpose(0, 1).reshape(-1, 1)
-        reached.rows.copy_(taps.expand_as(reached.rows))
-        offset = reached.spread().view(count, channels, side, side, 1) + self.last_bias[..., None, None, None]
-        floors = (self.first, -self.first_bias, self.second, -bias, self.last)
-        return [Folded(*parts) for parts in zip(*(tensor.to(hidden) for tensor in floors), offset, strict=True)]
-
 
 class Folded(NamedTuple):
     """A network whose biases are floors of its hidden layers and an offset (C, H, W, 1) of what it returns."""
@@ -70,144 +46,231 @@ class Folded(NamedTuple):
     last: Tensor
     offset: Tensor
 
-    def forward(self, kept: Tensor, room: Room, hidden: Hidden) -> None:
-        """Kept half (C/2, H, W, B) to `room.shift` and `room.raw`, which stay there until the next call.
 
-        `hidden` then holds each layer's max(a, -b), which is b less than its ReLU.
-        """
-        room.kept.gather(kept)
-        second = self.second.T
-        for (patches, products), (h1, h2, columns) in zip(room.blocks, hidden.blocks, strict=True):
-            torch.mm(patches, self.first, out=h1).clamp_min_(self.first_floor)
-            torch.mm(h1, second, out=h2).clamp_min_(self.second_floor)
-            _multiply(self.last, columns, out=products)
-        room.products.spread().add_(self.offset)
-
-    def backward(self, grad: Tensor, room: BackwardRoom, hidden: Hidden) -> tuple[Tensor, Network]:
-        """Gradients for the kept half and for the network, after `forward` with the same room and hidden values."""
-        room.grad.gather(grad)
-        weights = (self.first, self.first_floor, self.second, self.second_floor, self.last)
-        sums = Network._make([*map(torch.zeros_like, weights), grad.sum((1, 2, 3))])
-        for (patches, _), (g, grad_patches), (h1, h2, _) in zip(room.blocks, room.back, hidden.blocks, strict=True):
-            relu1, relu2, g1, g2 = (place[: len(h1)] for place in room.layers)  # each (positions, width)
-            torch.sub(h2, self.second_floor, out=relu2)
-            _through_relu(torch.mm(g.T, self.last, out=g2), relu2)
-            torch.sub(h1, self.first_floor, out=relu1)
-            _through_relu(torch.mm(g2, self.second, out=g1), relu1)
-            _multiply(self.first, g1.T, out=grad_patches)
-            sums.first.addmm_(patches.T, g1)
-            sums.first_bias.add_(g1.sum(0))
-            sums.second.addmm_(g2.T, relu1)
-            sums.second_bias.add_(g2.sum(0))
-            sums.last.addmm_(g, relu2)
-        return room.grad_kept.spread(), sums
+def as_products(weights: tuple[Tensor, ...]) -> Network:
+    """A coupling's network from `Coupling.weights`."""
+    w1, b1, w2, b2, w3, b3 = weights
+    # A product at one position goes to its nine neighbours, and the tap that looks up belongs to the one below.
+    taps = w3.flip(2, 3).permute(2, 3, 0, 1).flatten(0, 2)
+    return Network(w1.permute(2, 3, 1, 0).flatten(0, 2), b1, w2.flatten(1), b2, taps, b3)
 
 
-class Hidden:
-    """Both hidden layers, (positions, width) each, and their blocks in order: first, second, and this one's columns."""
-
-    def __init__(self, first: Tensor, second: Tensor, positions: int) -> None:
-        """Values of all `positions`, or room for one block, which then serves all blocks in turn."""
-        self.first, self.second = first, second
-        stored = len(first) >= positions
-        self.blocks = [
-            (first[place], second[place], second[place].T)
-            for some in _blocks(positions, first)
-            for place in (some if stored else slice(some.stop - some.start),)
-        ]
-
-    @classmethod
-    def new(cls, positions: int, network: Folded, stored: bool) -> Hidden:
-        """Room for a network's hidden values at so many positions: for all of them if stored, or else for a block."""
-        weight = network.second
-        rows = positions if stored else _blocks(positions, weight)[0].stop
-        return cls(weight.new_empty(rows, len(weight)), weight.new_empty(rows, len(weight)), positions)
+def stacked(networks: list[Network]) -> Network:
+    """K networks as one."""
+    return Network(*map(torch.stack, zip(*networks, strict=True)))
 
 
-class Gathered:
+def fold(network: Network, side: int, hidden: torch.dtype) -> list[Folded]:
+    """What K stacked networks compute with, on images of `side` positions a side, hidden layers in that type."""
+    bias = network.second_bias + (network.second @ network.first_bias[..., None])[..., 0]  # (K, width)
+    products = network.last @ bias[..., None]  # (K, 9 C, 1)
+    count, channels = network.last_bias.shape
+    reached = new_spread((count * channels, side, side, 1), products)
+    taps = products.view(count, 9, channels).transpose(0, 1).reshape(-1, 1)
+    reached.rows.copy_(taps.expand_as(reached.rows))
+    offset = spread(reached).view(count, channels, side, side, 1) + network.last_bias[..., None, None, None]
+    floors = (network.first, -network.first_bias, network.second, -bias, network.last)
+    return [Folded(*parts) for parts in zip(*(tensor.to(hidden) for tensor in floors), offset, strict=True)]
+
+
+class Gathered(NamedTuple):
     """Room for the 3x3 neighbourhoods of (C, H, W, B), zero outside the image, as rows (9 C, H W B).
 
     Row (3 r + c) C + i holds channel i of the neighbour r - 1 below and c - 1 to the right.
     """
 
-    def __init__(self, shape: tuple[int, ...], like: Tensor) -> None:
-        c, h, w, b = shape
-        padded = like.new_zeros(c, h + 2, w + 2, b)
-        channel, row, column, image = padded.stride()
-        self.rows = like.new_empty(9 * c, h * w * b)
-        self._inside = padded[:, 1:-1, 1:-1]
-        self._windows = padded.as_strided((3, 3, c, h, w, b), (row, column, channel, row, column, image))
-        self._places = self.rows.view(3, 3, c, h, w, b)
-
-    def gather(self, x: Tensor) -> Tensor:
-        """Fill the rows, which keep their place."""
-        self._inside.copy_(x)
-        self._places.copy_(self._windows)
-        return self.rows
+    rows: Tensor
+    inside: Tensor
+    windows: Tensor
+    places: Tensor
 
 
-class Spread:
-    """Room for nine products at each position, rows (9 C, H W B) as in `Gathered`, that are added to its neighbours."""
-
-    def __init__(self, shape: tuple[int, ...], like: Tensor) -> None:
-        c, h, w, b = shape
-        self.rows = like.new_empty(9 * c, h * w * b)
-        taps = self.rows.view(3, 3, c, h, w, b)
-        left, columns, right = taps.unbind(1)  # each (3, C, H, W, B)
-        above, self.sum, below = columns.unbind(0)  # each (C, H, W, B)
-        self._additions = (  # columns first, so that rows are two additions and not six
-            (columns[..., :-1, :], left[..., 1:, :]),
-            (columns[..., 1:, :], right[..., :-1, :]),
-            (self.sum[:, :-1], above[:, 1:]),
-            (self.sum[:, 1:], below[:, :-1]),
-        )
-
-    def spread(self) -> Tensor:
-        """The adjoint of `gather`, (C, H, W, B). The rows are used up; the sum stands among them."""
-        for total, part in self._additions:
-            total.add_(part)
-        return self.sum
+def new_gathered(shape: tuple[int, ...], like: Tensor) -> Gathered:
+    """Room for values of that shape, in the type and on the device of `like`."""
+    c, h, w, b = shape
+    padded = like.new_zeros(c, h + 2, w + 2, b)
+    channel, row, column, image = padded.stride()
+    rows = like.new_empty(9 * c, h * w * b)
+    windows = padded.as_strided((3, 3, c, h, w, b), (row, column, channel, row, column, image))
+    return Gathered(rows, padded[:, 1:-1, 1:-1], windows, rows.view(3, 3, c, h, w, b))
 
 
-class Room:
+def gather(room: Gathered, x: Tensor) -> Tensor:
+    """Fill the rows, which keep their place."""
+    room.inside.copy_(x)
+    room.places.copy_(room.windows)
+    return room.rows
+
+
+class Spread(NamedTuple):
+    """Room for nine products at each position, rows (9 C, H W B) as in `Gathered`, that are added to its neighbours.
+
+    The sum (C, H, W, B) stands among them; `additions` are places and what is added to them, in order.
+    """
+
+    rows: Tensor
+    sum: Tensor
+    additions: list[tuple[Tensor, Tensor]]
+
+
+def new_spread(shape: tuple[int, ...], like: Tensor) -> Spread:
+    """Room for sums of that shape."""
+    c, h, w, b = shape
+    rows = like.new_empty(9 * c, h * w * b)
+    left, columns, right = rows.view(3, 3, c, h, w, b).unbind(1)  # each (3, C, H, W, B)
+    above, total, below = columns.unbind(0)  # each (C, H, W, B)
+    additions = [  # columns first, so that rows are two additions and not six
+        (columns[..., :-1, :], left[..., 1:, :]),
+        (columns[..., 1:, :], right[..., :-1, :]),
+        (total[:, :-1], above[:, 1:]),
+        (total[:, 1:], below[:, :-1]),
+    ]
+    return Spread(rows, total, additions)
+
+
+def spread(room: Spread) -> Tensor:
+    """The adjoint of `gather`, (C, H, W, B). The rows are used up."""
+    for total, part in room.additions:
+        total.add_(part)
+    return room.sum
+
+
+class Hidden(NamedTuple):
+    """Both hidden layers, (positions, width) each; their blocks in order, the second layer's as columns as well."""
+
+    first: Tensor
+    second: Tensor
+    blocks: list[tuple[Tensor, Tensor, Tensor]]
+
+
+def hidden_in(first: Tensor, second: Tensor, places: list[tuple[int, int]]) -> Hidden:
+    """Values of all positions, or room for one block, which then serves all blocks in turn."""
+    stored = first.shape[0] >= places[-1][1]
+    blocks: list[tuple[Tensor, Tensor, Tensor]] = []
+    for start, stop in places:
+        begin = start if stored else 0
+        end = stop if stored else stop - start
+        block = second[begin:end]
+        blocks.append((first[begin:end], block, block.t()))
+    return Hidden(first, second, blocks)
+
+
+def new_hidden(network: Folded, places: list[tuple[int, int]], stored: bool) -> Hidden:
+    """Room for a network's hidden values: of all positions if stored, or else of a block."""
+    rows = places[-1][1] if stored else places[0][1]
+    width = network.second.shape[0]
+    first, second = network.second.new_empty([rows, width]), network.second.new_empty([rows, width])
+    return hidden_in(first, second, places)
+
+
+class Room(NamedTuple):
     """Where a coupling's network computes, for a state (C, H, W, B): made once, used by one step after another.
 
-    Everything that a step looks at is laid out here: while a core makes a view of a tensor, the others wait for the
-    interpreter.
-
-    blocks: for each block of positions its patches (positions, 9 C/2) and its products (9 C, positions).
+    places: where each block of positions starts and stops.
+    blocks: for each its patches (positions, 9 C/2) and its products (9 C, positions).
     shift, raw: the network's output, (C/2, H, W, B) each; raw is log s before it is bounded.
     """
 
-    def __init__(self, state: Tensor, network: Folded) -> None:
-        c, *rest = state.shape
-        self.kept = Gathered((c // 2, *rest), network.first)
-        self.products = Spread((c, *rest), state)
-        self.shift, self.raw = self.products.sum.chunk(2)
-        self.places = _blocks(state[0].numel(), network.second)
-        self.blocks = [(self.kept.rows[:, some].T, self.products.rows[:, some]) for some in self.places]
+    kept: Gathered
+    products: Spread
+    places: list[tuple[int, int]]
+    blocks: list[tuple[Tensor, Tensor]]
+    shift: Tensor
+    raw: Tensor
 
 
-class BackwardRoom(Room):
-    """The same with room for gradients.
+def new_room(state: Tensor, network: Folded) -> Room:
+    """Room for states of this shape."""
+    c, h, w, b = state.shape
+    kept, products = new_gathered((c // 2, h, w, b), network.first), new_spread((c, h, w, b), state)
+    places = _blocks(h * w * b, network.second)
+    blocks = [(kept.rows[:, start:stop].T, products.rows[:, start:stop]) for start, stop in places]
+    return Room(kept, products, places, blocks, *products.sum.chunk(2))
 
-    back: for each block the gathered gradients (9 C, positions) and those for its patches (9 C/2, positions).
-    layers: for a block, both ReLUs and the gradients before them, (4, positions, width).
+
+class BackwardRoom(NamedTuple):
+    """Where its gradients are computed.
+
+    blocks: for each block the gathered gradients (9 C, positions) and those for its patches (9 C/2, positions).
+    layers: for each, both ReLUs and the gradients before them, (positions, width) each.
+    parameters: (C, H, W, B), the gradient for the network's output, and its halves.
+    sums: the gradients for the network, in the type of its hidden layers.
     """
 
-    def __init__(self, state: Tensor, network: Folded) -> None:
-        super().__init__(state, network)
-        c, *rest = state.shape
-        self.grad = Gathered((c, *rest), network.first)
-        self.grad_kept = Spread((c // 2, *rest), state)
-        self.back = [(self.grad.rows[:, some], self.grad_kept.rows[:, some]) for some in self.places]
-        self.layers = network.second.new_empty(4, self.places[0].stop, len(network.second))
+    grad: Gathered
+    grad_kept: Spread
+    blocks: list[tuple[Tensor, Tensor]]
+    layers: list[tuple[Tensor, Tensor, Tensor, Tensor]]
+    parameters: Tensor
+    halves: tuple[Tensor, Tensor]
+    sums: Network
 
 
-def _blocks(positions: int, like: Tensor) -> list[slice]:
+def new_backward_room(state: Tensor, network: Folded) -> BackwardRoom:
+    """Room for gradients of states of this shape."""
+    c, h, w, b = state.shape
+    grad, grad_kept = new_gathered((c, h, w, b), network.first), new_spread((c // 2, h, w, b), state)
+    places = _blocks(h * w * b, network.second)
+    blocks = [(grad.rows[:, start:stop], grad_kept.rows[:, start:stop]) for start, stop in places]
+    whole = network.second.new_empty(4, places[0][1], len(network.second))
+    relu1, relu2, grad1, grad2 = whole
+    ends = [stop - start for start, stop in places]
+    layers = [(relu1[:end], relu2[:end], grad1[:end], grad2[:end]) for end in ends]
+    parameters = torch.empty_like(state)
+    shift, raw = parameters.chunk(2)
+    weights = (network.first, network.first_floor, network.second, network.second_floor, network.last)
+    sums = Network._make([*map(torch.empty_like, weights), state.new_empty(c)])
+    return BackwardRoom(grad, grad_kept, blocks, layers, parameters, (shift, raw), sums)
+
+
+def forward(network: Folded, kept: Tensor, room: Room, hidden: Hidden) -> None:
+    """Kept half (C/2, H, W, B) to `room.shift` and `room.raw`, which stay there until the next call.
+
+    `hidden` then holds each layer's max(a, -b), which is b less than its ReLU.
+    """
+    gather(room.kept, kept)
+    second = network.second.t()
+    for block in range(len(room.blocks)):
+        patches, products = room.blocks[block]
+        h1, h2, columns = hidden.blocks[block]
+        torch.mm(patches, network.first, out=h1).clamp_min_(network.first_floor)
+        torch.mm(h1, second, out=h2).clamp_min_(network.second_floor)
+        _multiply(network.last, columns, products)
+    spread(room.products).add_(network.offset)
+
+
+def backward(network: Folded, room: Room, back: BackwardRoom, hidden: Hidden) -> Tensor:
+    """From `back.parameters` to the gradient for the kept half (C/2, H, W, B), and those for the network, `back.sums`.
+
+    Room and hidden values are those of its `forward`.
+    """
+    gather(back.grad, back.parameters)
+    sums = back.sums
+    torch.sum(back.parameters, [1, 2, 3], out=sums.last_bias)
+    for total in [sums.first, sums.first_bias, sums.second, sums.second_bias, sums.last]:
+        total.zero_()
+    for block in range(len(room.blocks)):
+        patches, _ = room.blocks[block]
+        grad, grad_patches = back.blocks[block]
+        h1, h2, _columns = hidden.blocks[block]
+        relu1, relu2, g1, g2 = back.layers[block]
+        torch.sub(h2, network.second_floor, out=relu2)
+        _through_relu(torch.mm(grad.t(), network.last, out=g2), relu2)
+        torch.sub(h1, network.first_floor, out=relu1)
+        _through_relu(torch.mm(g2, network.second, out=g1), relu1)
+        _multiply(network.first, g1.t(), grad_patches)
+        sums.first.addmm_(patches.t(), g1)
+        sums.first_bias.add_(g1.sum(0))
+        sums.second.addmm_(g2.t(), relu1)
+        sums.second_bias.add_(g2.sum(0))
+        sums.last.addmm_(grad, relu2)
+    return spread(back.grad_kept)
+
+
+def _blocks(positions: int, like: Tensor) -> list[tuple[int, int]]:
     """Positions block by block, for hidden values (..., width) like these; all at once where the device is no CPU."""
     block = max(1, BLOCK_VALUES // like.shape[-1]) if like.device.type == "cpu" else positions
-    return [slice(start, min(start + block, positions)) for start in range(0, positions, block)]
+    return [(start, min(start + block, positions)) for start in range(0, positions, block)]
 
 
 def _multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
@@ -215,10 +278,9 @@ def _multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
     if out.dtype == a.dtype:
         torch.mm(a, b, out=out)
     else:
-        out.copy_(a @ b)
+        out.copy_(torch.mm(a, b))
 
 
-def _through_relu(grad: Tensor, activation: Tensor) -> Tensor:
+def _through_relu(grad: Tensor, activation: Tensor) -> None:
     """The gradient before a ReLU, in place: 0 where the ReLU gave 0."""
-    masked: Tensor = torch.ops.aten.threshold_backward.grad_input(grad, activation, 0, grad_input=grad)
-    return masked
+    torch.ops.aten.threshold_backward(grad, activation, 0, grad_input=grad)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ldp_client.errors import EncoderError, ParameterError
 from ldp_client.flow.glow import Glow, Shape
-from ldp_client.flow.products import Gathered, Spread
+from ldp_client.flow.products import gather, new_gathered, new_spread, spread
 from ldp_client.flow.training import Mode, log_prob
 from tests.flow.random_flow import generator, random_flow, random_images
 
@@ -107,10 +107,10 @@ def test_a_flow_that_was_never_initialised_is_refused(mode: Mode) -> None:
 
 def test_gather_reads_neighbours_and_spread_is_its_adjoint() -> None:
     x = torch.randn(2, 4, 5, 3, generator=generator(1), dtype=torch.float64)
-    patches = Gathered(tuple(x.shape), x).gather(x)  # (9 * 2, 4 * 5 * 3)
+    patches = gather(new_gathered(tuple(x.shape), x), x)  # (9 * 2, 4 * 5 * 3)
     expected = torch.nn.functional.unfold(x.permute(3, 0, 1, 2), 3, padding=1)  # (3, 2 * 9, 20)
     torch.testing.assert_close(patches, expected.unflatten(1, (2, 9)).permute(2, 1, 3, 0).reshape(18, 60))
     other = torch.randn(18, 60, generator=generator(2), dtype=torch.float64)
-    products = Spread(tuple(x.shape), x)
+    products = new_spread(tuple(x.shape), x)
     products.rows.copy_(other)
-    torch.testing.assert_close((patches * other).sum(), (x * products.spread()).sum())
+    torch.testing.assert_close((patches * other).sum(), (x * spread(products)).sum())
