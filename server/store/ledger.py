@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
 from functools import lru_cache
@@ -28,31 +29,20 @@ def _parts(wanted: Iterable[Name]) -> Iterator[list[Name]]:
         yield names[start : start + 500]
 
 
-def _paid_query() -> Select[Any]:
-    charges, settlements = tables.charges.c, tables.settlements
-    both = tables.charges.outerjoin(
-        settlements, (settlements.c.site == charges.site) & (settlements.c.charge == charges.sequence)
-    )
-    return (
-        select(
-            charges.sequence,
-            charges.campaign,
-            charges.approval,
-            charges.micro_epsilon,
-            charges.bound,
-            settlements.c.sequence.label("settled"),
-        )
-        .select_from(both)
-        .where(charges.site == bindparam("site"), charges.sequence.in_(bindparam("numbers", expanding=True)))
-    )
-
-
 def _bodies(table: Table) -> Select[Any]:
     return select(table.c.sequence, table.c.body).where(table.c.site == bindparam("site")).order_by(table.c.sequence)
 
 
 # Built once: building a statement takes longer than running it.
-_PAID = _paid_query()
+# Charges and settlements apart: while a database knows nothing of tables that it has just filled, it may search one of
+# them from end to end for each row of the other.
+_PAID = select(tables.charges).where(
+    tables.charges.c.site == bindparam("site"), tables.charges.c.sequence.in_(bindparam("numbers", expanding=True))
+)
+_SETTLED = select(tables.settlements.c.charge).where(
+    tables.settlements.c.site == bindparam("site"),
+    tables.settlements.c.charge.in_(bindparam("numbers", expanding=True)),
+)
 _POLICIES, _APPROVALS = _bodies(tables.policies), _bodies(tables.approvals)
 _TERMS = select(tables.campaigns.c.micro_epsilon_per_record, tables.campaigns.c.unit, tables.campaigns.c.kind).where(
     exists().where(
@@ -203,19 +193,21 @@ def _totals(connection: Connection, site: str, campaigns: set[str]) -> dict[str,
 
 def _paid(connection: Connection, site: str, cited: set[int], policies: Iterable[int]) -> dict[int, Paid]:
     """Charges of earlier batches, and whether they are settled."""
-    found = {}
+    found, ordered = {}, sorted(policies)
     for part in _parts(cited):
-        for row in connection.execute(_PAID, {"site": site, "numbers": part}):
-            policy = _in_force(policies, row.sequence)
-            found[row.sequence] = Paid(
-                row.campaign, row.approval, row.micro_epsilon, policy, row.bound, row.settled is not None
-            )
+        named = {"site": site, "numbers": part}
+        settled = set(connection.execute(_SETTLED, named).scalars())
+        for row in connection.execute(_PAID, named):
+            policy = _in_force(ordered, row.sequence)
+            is_settled = row.sequence in settled
+            found[row.sequence] = Paid(row.campaign, row.approval, row.micro_epsilon, policy, row.bound, is_settled)
     return found
 
 
-def _in_force(policies: Iterable[int], sequence: int) -> int | None:
-    """The entry of the policy that was in force at another entry."""
-    return max((number for number in policies if number < sequence), default=None)
+def _in_force(policies: Sequence[int], sequence: int) -> int | None:
+    """The entry of the policy that was in force at another entry; policies in order."""
+    later = bisect_left(policies, sequence)
+    return policies[later - 1] if later else None
 
 
 def _queried(connection: Connection, site: str, cited: set[int], policies: Iterable[int]) -> dict[int, Paid]:
@@ -224,13 +216,14 @@ def _queried(connection: Connection, site: str, cited: set[int], policies: Itera
     both = tables.queries.outerjoin(
         tables.settlements, (settlements.site == queries.site) & (settlements.charge == queries.sequence)
     )
+    ordered = sorted(policies)
     query = select(tables.queries, settlements.sequence.label("settled")).select_from(both).where(queries.site == site)
     return {
         row.sequence: Paid(
             row.campaign,
             row.approval,
             row.micro_epsilon,
-            _in_force(policies, row.sequence),
+            _in_force(ordered, row.sequence),
             row.bound,
             row.settled is not None,
             of_a_set=True,
