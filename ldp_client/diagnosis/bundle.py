@@ -98,6 +98,33 @@ class TaughtBy(Wire):
         )
 
 
+class WeighedBy(Wire):
+    """Public X-rays without labels on which a head was fitted, which weighs what the records say of each coordinate.
+
+    `pixels_sha256` is the digest of their pixels; of the `coordinates` that the head scores, `released` were in the
+    records.
+    """
+
+    xrays: Position
+    pixels_sha256: Digest
+    coordinates: Position
+    released: Position
+
+    @model_validator(mode="after")
+    def _possible(self) -> WeighedBy:
+        if self.released > self.coordinates:
+            raise ValueError(f"a head scores at least the {self.released} coordinates that were released")
+        return self
+
+    def line(self) -> str:
+        """It for people."""
+        return (
+            f"weighed by a head on {self.xrays} public X-rays without labels (pixels {self.pixels_sha256[:12]}), "
+            f"{self.coordinates} coordinates, of which the records had {self.released}: the less, the likelier it is "
+            "noise"
+        )
+
+
 class ClassifierCard(Wire):
     """What a classifier is, what taught it, what it must not be used for, and the classifier itself. No floats."""
 
@@ -111,7 +138,7 @@ class ClassifierCard(Wire):
     learnt_from: tuple[LearntFrom, ...]
     noise_error: PositiveNumber | None = None
     """How far the privacy noise alone moves each coordinate of what was learnt from records: one standard deviation.
-    Not for a kind that has no coordinates of its own. Of a student it says what the student started from.
+    Not for a kind that has no coordinates of its own. Of a head or a student it says what these started from.
     """
     spread: PositiveNumber
     """Standard deviation of the difference of two classes' scores on public X-rays, where an evaluation puts its bins.
@@ -121,6 +148,7 @@ class ClassifierCard(Wire):
     weights_sha256: Digest | None = None
     command: Text
     """The command that made this bundle, without the folders of whoever gave it."""
+    head: WeighedBy | None = None
     student: TaughtBy | None = None
     calibration: Calibration | None = None
     """What an evaluation at the sites made of the scores: probabilities."""
@@ -129,7 +157,7 @@ class ClassifierCard(Wire):
     def _as_written_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # The fields came later: a card without them keeps the bytes, and the digest, that it always had.
         written: dict[str, Any] = handler(self)
-        for name in ("student", "calibration"):
+        for name in ("head", "student", "calibration"):
             if getattr(self, name) is None:
                 del written[name]
         return written
@@ -159,15 +187,18 @@ class ClassifierCard(Wire):
                 f"{source.mechanism}, epsilon {PrivacyLoss(source.micro_epsilon_per_record)} per record, X-ray and "
                 f"label together, at most {source.cap} per {source.unit}"
             )
-        if self.noise_error is not None and self.student is None:
-            text.append(f"the privacy noise moves each number learnt by {self.noise_error} (one standard deviation)")
+        if self.head is not None:
+            text.append(self.head.line())
         if self.student is not None:
             text.append(self.student.line(self.label_names))
-            if self.noise_error is not None:
-                text.append(
-                    f"the privacy noise moved each number that the student started from by {self.noise_error} (one "
-                    "standard deviation); how far it moved the student's own is not known"
-                )
+        if self.noise_error is not None and self.head is None and self.student is None:
+            text.append(f"the privacy noise moves each number learnt by {self.noise_error} (one standard deviation)")
+        elif self.noise_error is not None:
+            who = "student" if self.head is None else "head"
+            text.append(
+                f"the privacy noise moved each number that the {who} started from by {self.noise_error} (one standard "
+                "deviation); how far it moved what came of them is not known"
+            )
         if self.calibration is not None:
             text += self.calibration.lines()
         text.append(f"limits: {self.limits}")

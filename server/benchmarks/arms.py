@@ -16,13 +16,14 @@ from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks.encoded import OF_THE_FLOW
 from server.benchmarks.released import released
 from server.benchmarks.scene import Scene
+from server.learning.head import weigh
 from server.learning.public_shares import public_shares, tells_classes
 from server.learning.student import Shares
 from server.learning.train import TrainingSet, train
 
 Floats = NDArray[np.float64]
 Track = Literal["U", "V", "L"]
-STUDENT_SECONDS = 0.3
+STUDENT_SECONDS, HEAD_SECONDS = 0.3, 0.4
 Score = Callable[[Scene, Fraction | None], Floats]
 Alter = Callable[[Scene, TrainingSet], TrainingSet]
 """What becomes of the decoded records before they are learnt from: crafted ones among them, a cap on sites."""
@@ -81,6 +82,7 @@ class Wanted:
         view: which numbers of an X-ray (`Encoded.view`).
         radius: of the L1 ball, for Laplace.
         constant: of the codebook as a share of a unit vector, of Laplace in encoder units; None for none.
+        head: whether public X-rays weigh what the records say (`server.learning.head`).
     """
 
     kind: Literal["codebook", "laplace", "latent"]
@@ -88,6 +90,7 @@ class Wanted:
     label_code: Literal["simplex", "one_hot"] = "simplex"
     constant: str | None = None
     radius: str = "1"
+    head: bool = False
 
     def spec(self, epsilon: Fraction, classes: int) -> ReleaseSpec:
         """The release at one epsilon, image and label together."""
@@ -113,22 +116,24 @@ class Wanted:
         """What rows say of it."""
         glow = self.view if self.view.startswith(OF_THE_FLOW) else f"none: {self.view}"
         code = self.label_code + (f", constant {self.constant}" if self.constant else "")
+        behind = ", with a head" if self.head else ""
         if self.kind == "latent":
             return {
-                "release": "latent",
+                "release": f"latent{behind}",
                 "mechanism": f"laplace radius {self.radius}",
                 "label_code": "randomized response, half of epsilon",
                 "glow": glow,
             }
         mechanism = "codebook" if self.kind == "codebook" else f"laplace radius {self.radius}"
-        return {"release": "joint", "mechanism": mechanism, "label_code": code, "glow": glow}
+        return {"release": f"joint{behind}", "mechanism": mechanism, "label_code": code, "glow": glow}
 
 
 def ours(wanted: Wanted, alter: Alter | None = None, student: Student | None = None, **words: Any) -> Arm:
     """An arm of one of our releases: the centre's own training on real records, without public labels.
 
-    `alter` stands between records and training, a `student` behind it. The student is told the shares that the records
-    estimate of the public X-rays where they can, those of the hospitals' X-rays where they say no more than that.
+    `alter` stands between records and training; behind it a head, if one is wanted, and a `student`. The student is
+    told the shares that the records estimate of the public X-rays where they can, those of the hospitals' X-rays where
+    they say no more than that.
     """
 
     def score(scene: Scene, epsilon: Fraction | None) -> Floats:
@@ -139,18 +144,19 @@ def ours(wanted: Wanted, alter: Alter | None = None, student: Student | None = N
         )
         if alter is not None:
             records = alter(scene, records)
-        trained = train(records)
+        trained, view, pool = train(records), wanted.view, scene.encoded.archive.pool
+        if wanted.head:
+            view = _all_of(view, scene.encoded.bottleneck.dimension)
+            trained = weigh(records, trained, scene.encoded.view(view)[pool])
         if student is None:
-            return trained.classifier.scores(scene.test(wanted.view))
+            return trained.classifier.scores(scene.test(view))
         direction = np.array(trained.classifier.mean, dtype=np.float64)
         if tells_classes(records.release):
-            found = public_shares(records, scene.encoded.view(wanted.view)[scene.encoded.archive.pool])
+            found = public_shares(records, scene.encoded.view(wanted.view)[pool])
             if not found.is_mixture:  # the command refuses a student here, and what there is are the records
-                return trained.classifier.scores(scene.test(wanted.view))
-            return student(scene, wanted.view, direction, found.shares)
-        return student(
-            scene, wanted.view, direction, None if trained.moments is None else Shares.told_by(trained.moments)
-        )
+                return trained.classifier.scores(scene.test(view))
+            return student(scene, view, direction, found.shares)
+        return student(scene, view, direction, None if trained.moments is None else Shares.told_by(trained.moments))
 
     codebook, named = wanted.kind == "codebook", wanted.words
     arm = Arm(
@@ -160,10 +166,17 @@ def ours(wanted: Wanted, alter: Alter | None = None, student: Student | None = N
         named["glow"],
         score,
         repeats=10 if codebook else 20,
-        seconds=(0.5 if codebook else 0.1) + (0.0 if student is None else STUDENT_SECONDS),
+        seconds=(0.5 if codebook else 0.1)
+        + (0.0 if student is None else STUDENT_SECONDS)
+        + (HEAD_SECONDS if wanted.head else 0.0),
         student=student is not None,
     )
     return replace(arm, **words)
+
+
+def _all_of(view: str, dimension: int) -> str:
+    """All coordinates of the encoder's own; of another view those that were released, which is all that it has."""
+    return f"bottleneck {dimension}" if view.startswith("bottleneck") else view
 
 
 def noise_of(epsilon: Fraction | None) -> Fraction:

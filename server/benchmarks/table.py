@@ -152,6 +152,14 @@ def _own(extent: Extent) -> list[Wanted]:
     return [Wanted("codebook", f"bottleneck {k}") for k in _COUNTS if k <= extent.dimension]
 
 
+def _heads(extent: Extent) -> list[Wanted]:
+    """More coordinates than noise leaves room for: what a head is there to bear."""
+    counts = (8, extent.dimension)
+    return [
+        Wanted("codebook", f"bottleneck {k}", head=True) for k in dict.fromkeys(counts) if 8 <= k <= extent.dimension
+    ]
+
+
 def _clean(view: str) -> Arm:
     plain = ours(Wanted("codebook", view), private=False, repeats=1, seconds=0.1)
     return replace(plain, release="no noise", mechanism="none", label_code="none")
@@ -169,7 +177,7 @@ def _ours(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
     if not extent.has("variants"):
         return
     releases = (*RELEASES[:4], STATISTICS[0]) if extent.quick or cap > 1 else (*RELEASES, *STATISTICS)
-    for wanted in (*_own(extent), *releases):
+    for wanted in (*_own(extent), *_heads(extent), *releases):
         for epsilon in extent.shown(EPSILONS):
             yield Entry(ours(wanted), cap, epsilon, forecast=wanted)
 

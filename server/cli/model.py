@@ -22,6 +22,7 @@ from server.cli.pupils import (
     ESTIMATED,
     CapOption,
     EncoderOption,
+    HeadOption,
     KeyOption,
     PublicOption,
     Pupil,
@@ -47,6 +48,7 @@ def export(
     which: Annotated[str, typer.Argument(help="The campaign's name or id.")],
     out: Annotated[Path, typer.Option(help="A new folder for the bundle.")],
     name: Annotated[str | None, typer.Option(help="The classifier's name; the campaign's if not given.")] = None,
+    head: HeadOption = None,
     student: StudentOption = None,
     encoder: EncoderOption = None,
     key: KeyOption = "",
@@ -62,26 +64,28 @@ def export(
 ) -> None:
     """Learn a classifier from a campaign's records and write it as a signed bundle for `ldp-client diagnose`.
 
-    With --student, public X-rays without labels teach it further. From pictures, small networks learn.
+    With --head and --student, public X-rays without labels weigh it and teach it further. From pictures, small networks
+    learn.
     """
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
         payloads, sites = stored(centre, campaign)
         command, weights, words = published_command(sys.argv[1:]), b"", list[str]()
         if isinstance(campaign.release, ImageSpec):
-            if student is not None or cap_sites:
+            if head is not None or student is not None or cap_sites:
                 raise ConfigurationError(
                     f"the records of campaign {campaign.name} are pictures, and what networks learn from takes no "
-                    "public X-rays beside them, nor is there a cap on sites; leave out --student and --cap-sites"
+                    "public X-rays beside them, nor is there a cap on sites; leave out --head, --student and "
+                    "--cap-sites"
                 )
             learnt = _learn_from_pictures(PictureSet.from_payloads(campaign, payloads))
             card, weights = image_card(name or campaign.name, campaign, learnt, command)
         else:
-            found = Pupil(student, encoder, key, split, public, cap_sites, public_shares).learn(
+            found = Pupil(head, student, encoder, key, split, public, cap_sites, public_shares).learn(
                 campaign, payloads, sites
             )
             words = found.words
-            card = linear_card(name or campaign.name, campaign, found.trained, command, found.student)
+            card = linear_card(name or campaign.name, campaign, found.trained, command, found.head, found.student)
         if calibration is not None:
             evaluation = centre.find_evaluation(calibration)
             card = calibrated(card, weights, evaluation, answers_to(centre, evaluation))

@@ -10,11 +10,12 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from ldp_client.diagnosis.bundle import SharesFrom, TaughtBy
+from ldp_client.diagnosis.bundle import SharesFrom, TaughtBy, WeighedBy
 from ldp_client.errors import ConfigurationError, ParameterError
 from ldp_client.flow.installed import open_bundle
 from ldp_client.wire.campaign import Campaign
-from server.learning.classifier_bundle import taught_by
+from server.learning.classifier_bundle import taught_by, weighed_by
+from server.learning.head import weigh
 from server.learning.influence import Capped, cap_influence
 from server.learning.public_images import encoded, read_images
 from server.learning.public_shares import public_shares, tells_classes, untold
@@ -29,13 +30,21 @@ StudentOption = Annotated[
         "--public-shares goes with it."
     ),
 ]
-EncoderOption = Annotated[
-    str | None, typer.Option(help='The campaign\'s encoder, a bundle or "shipped:NAME"; --student needs it.')
+HeadOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Public X-rays without labels, an .npz or a folder, that say where findings show: what the records say of "
+        "each coordinate is weighed by that and by how noisy it is. They may be the student's."
+    ),
 ]
-KeyOption = Annotated[str, typer.Option(help="The array of the student's .npz; empty takes train_images or images.")]
-SplitOption = Annotated[str, typer.Option(help="Only rows of the student's .npz whose field `split` says so.")]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(help='The campaign\'s encoder, a bundle or "shipped:NAME"; --head and --student need it.'),
+]
+KeyOption = Annotated[str, typer.Option(help="The array of the public .npz; empty takes train_images or images.")]
+SplitOption = Annotated[str, typer.Option(help="Only rows of the public .npz whose field `split` says so.")]
 PublicOption = Annotated[
-    int, typer.Option(help="Take this many of the student's X-rays, chosen by their pixels' SHA-256; 0 takes all.")
+    int, typer.Option(help="Take this many of the public X-rays, chosen by their pixels' SHA-256; 0 takes all.")
 ]
 
 SharesOption = Annotated[
@@ -69,10 +78,11 @@ _TWO = 2
 
 @dataclass(frozen=True)
 class Learnt:
-    """A classifier, what whoever made it should read, and what its card says of a student, if there was one."""
+    """A classifier, what whoever made it should read, and what its card says of a head and a student, if there were."""
 
     trained: Trained
     words: list[str]
+    head: WeighedBy | None = None
     student: TaughtBy | None = None
 
 
@@ -87,8 +97,9 @@ class Told:
 
 @dataclass(frozen=True)
 class Pupil:
-    """What the options say of a student, without public X-rays there is none, and of sites that lie far out."""
+    """What the options say of a head and a student, each of public X-rays, and of sites that lie far out."""
 
+    head: Path | None
     student: Path | None
     encoder: str | None
     key: str
@@ -98,8 +109,8 @@ class Pupil:
     shares: str = ESTIMATED
 
     def learn(self, campaign: Campaign, payloads: list[bytes], sites: list[str]) -> Learnt:
-        """The classifier of a campaign's records, far-out sites pulled back where that is asked for, taught further by
-        the student where there is one.
+        """The classifier of a campaign's records, far-out sites pulled back where that is asked for, weighed by the
+        head and taught further by the student where there are any.
 
         Args:
             sites: of each record.
@@ -119,14 +130,18 @@ class Pupil:
         if trained.moments is not None:
             shares = zip(campaign.label_names, trained.moments.shares, strict=True)
             words.append("estimated shares: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares))
+        told = None if self.student is None else self._known(records, trained)
+        released, head = records.release.input_dimension, None
+        if self.head is not None:
+            images, public = self._public(campaign, self.head, "--head")
+            trained = weigh(records, trained, public)
+            head = weighed_by(images, public.shape[1], released)
         if self.student is None:
-            return Learnt(trained, words)
-        told = self._known(records, trained)
-        images, public = self._public(campaign, self.student)
+            return Learnt(trained, words, head)
+        images, public = self._public(campaign, self.student, "--student")
         told = told or self._estimated(records, public)
-        taught = teach(trained, public, told.shares)
-        card = taught_by(images, public.shape[1], records.release.input_dimension, told.shares.mean, told.source)
-        return Learnt(taught, [*words, told.words], card)
+        card = taught_by(images, public.shape[1], released, told.shares.mean, told.source)
+        return Learnt(teach(trained, public, told.shares), [*words, told.words], head, card)
 
     def _known(self, records: TrainingSet, trained: Trained) -> Told | None:
         """What is known before the X-rays are read, or refused before that; None where they have to be looked at."""
@@ -182,17 +197,17 @@ class Pupil:
             if factor < 1
         ]
 
-    def _public(self, campaign: Campaign, student: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    def _public(self, campaign: Campaign, xrays: Path, option: str) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """The public X-rays (N, H, W), and what the campaign's encoder makes of them: all its coordinates, (N, D)."""
         if self.encoder is None:
-            raise ConfigurationError("--student needs --encoder: the bundle that the campaign names, or shipped:NAME")
+            raise ConfigurationError(f"{option} needs --encoder: the bundle that the campaign names, or shipped:NAME")
         encoder = open_bundle(self.encoder, Path())
         if encoder.digest != campaign.encoder:
             raise ConfigurationError(
                 f"campaign {campaign.name} names the encoder {campaign.encoder[:12]}; {self.encoder} is "
                 f"{encoder.digest[:12]}. Give the encoder that the records were made with"
             )
-        images = read_images(student, key=self.key, split=self.split, side=encoder.content)
+        images = read_images(xrays, key=self.key, split=self.split, side=encoder.content)
         chosen = images[public_indices(images, self.count or len(images))]
         return chosen, encoded(encoder, chosen)
 

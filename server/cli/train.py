@@ -15,6 +15,7 @@ from server.cli.pupils import (
     ESTIMATED,
     CapOption,
     EncoderOption,
+    HeadOption,
     KeyOption,
     PublicOption,
     Pupil,
@@ -30,6 +31,7 @@ app = typer.Typer()
 def learn(
     which: Annotated[str, typer.Argument(help="The campaign's name or id.")],
     out: Annotated[Path, typer.Option(help="Where to write the classifier.")],
+    head: HeadOption = None,
     student: StudentOption = None,
     encoder: EncoderOption = None,
     key: KeyOption = "",
@@ -41,12 +43,14 @@ def learn(
 ) -> None:
     """Learn a classifier from a campaign's records; post-processing, which costs no epsilon.
 
-    With --student, public X-rays without labels teach it further.
+    With --head and --student, public X-rays without labels weigh it and teach it further.
     """
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
         payloads, sites = stored(centre, campaign)
-    learnt = Pupil(student, encoder, key, split, public, cap_sites, public_shares).learn(campaign, payloads, sites)
+    learnt = Pupil(head, student, encoder, key, split, public, cap_sites, public_shares).learn(
+        campaign, payloads, sites
+    )
     trained = learnt.trained
     try:
         out.write_bytes(canonical_bytes(trained.classifier))

@@ -20,6 +20,7 @@ from ldp_client.diagnosis.bundle import (
     LearntFrom,
     SharesFrom,
     TaughtBy,
+    WeighedBy,
     load,
 )
 from ldp_client.diagnosis.calibration import MILLION
@@ -46,9 +47,14 @@ def learnt_from(campaign: Campaign, records: int) -> LearntFrom:
 
 
 def linear_card(
-    name: str, campaign: Campaign, trained: Trained, command: str, student: TaughtBy | None = None
+    name: str,
+    campaign: Campaign,
+    trained: Trained,
+    command: str,
+    head: WeighedBy | None = None,
+    student: TaughtBy | None = None,
 ) -> ClassifierCard:
-    """The card of a linear classifier as `train` made it of one campaign, and `teach` of public X-rays if it did."""
+    """The card of a linear classifier as `train` made it of one campaign, and `weigh` and `teach` of public X-rays."""
     model = LinearModel(source=campaign.release.source, mean=trained.classifier.mean)
     return ClassifierCard(
         name=name,
@@ -60,6 +66,7 @@ def linear_card(
         spread=decimal_text(model.spread()),
         model=model,
         command=command,
+        head=head,
         student=student,
     )
 
@@ -68,15 +75,25 @@ def taught_by(
     images: NDArray[np.uint8], coordinates: int, released: int, shares: NDArray[np.float64], source: SharesFrom
 ) -> TaughtBy:
     """What a card says of a student on public X-rays (N, H, W) uint8, whose labels have these shares (K,)."""
-    shape = " ".join(map(str, images.shape)).encode()
     return TaughtBy(
         xrays=len(images),
-        pixels_sha256=digest("ldp-glow/public-xrays", shape, images.tobytes()),
+        pixels_sha256=_pixels_digest(images),
         coordinates=coordinates,
         released=released,
         shares=tuple(np.round(shares * MILLION).astype(int).tolist()),
         shares_from=source,
     )
+
+
+def weighed_by(images: NDArray[np.uint8], coordinates: int, released: int) -> WeighedBy:
+    """What a card says of a head on public X-rays (N, H, W) uint8."""
+    return WeighedBy(
+        xrays=len(images), pixels_sha256=_pixels_digest(images), coordinates=coordinates, released=released
+    )
+
+
+def _pixels_digest(images: NDArray[np.uint8]) -> str:
+    return digest("ldp-glow/public-xrays", " ".join(map(str, images.shape)).encode(), images.tobytes())
 
 
 def decimal_text(value: float) -> str:

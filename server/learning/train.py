@@ -142,12 +142,8 @@ def train(records: TrainingSet | Sums) -> Trained:
     shares nor a shifted population turn the direction.
     """
     sums = records if isinstance(records, Sums) else Sums.of(records)
-    campaign, spec = sums.campaign, _mechanism(sums.campaign)
-    moments = class_moments(sums)
-    if moments is None:
-        mean = (sums.total / sums.count).reshape(spec.classes - 1, -1)
-    else:
-        mean = (spec.classes - 1) / spec.classes * simplex(spec.classes).T @ moments.means
+    campaign, moments = sums.campaign, class_moments(sums)
+    mean = _direction(sums, moments)
     classifier = LinearClassifier(
         encoder=campaign.encoder,
         campaign=campaign_id(campaign),
@@ -156,6 +152,19 @@ def train(records: TrainingSet | Sums) -> Trained:
         mean=tuple(tuple(repr(float(value)) for value in row) for row in mean),
     )
     return Trained(classifier, _noise_error(sums), moments)
+
+
+def direction(sums: Sums) -> NDArray[np.float64]:
+    """M alone, (K-1, k), as `train` has it."""
+    return _direction(sums, class_moments(sums))
+
+
+def _direction(sums: Sums, moments: Moments | None) -> NDArray[np.float64]:
+    classes = _mechanism(sums.campaign).classes
+    if moments is None:
+        return (sums.total / sums.count).reshape(classes - 1, -1)
+    mean: NDArray[np.float64] = (classes - 1) / classes * simplex(classes).T @ moments.means
+    return mean
 
 
 def class_moments(records: TrainingSet | Sums) -> Moments | None:

@@ -1,4 +1,4 @@
-"""`train --student` and `model export --student`: from stored records and public X-rays to a classifier, a bundle."""
+"""`train` and `model export` with `--head` and `--student`: from records and public X-rays to classifier and bundle."""
 
 from __future__ import annotations
 
@@ -173,6 +173,43 @@ def test_a_bundle_with_a_student_who_is_told_the_shares_scores_xrays(
     scores = load(place / f"bundle-{shares}").scores(encoder, stacked(encoder, images))
     assert scores.shape == (5, 2)
     assert np.isfinite(scores).all()
+
+
+def test_a_head_weighs_all_coordinates_of_the_encoder_and_a_student_starts_from_it(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    xrays = ["--encoder", "shipped:kermany28", "--head", str(place / "public.npz")]
+    code, said = command(capsys, "train", *asked(place, "weighed.json", *xrays, campaign="silent"))
+    assert code == 0, said
+    weighed = np.array(json.loads((place / "weighed.json").read_text())["mean"], float)
+    assert weighed.shape == (1, 16)
+    assert np.abs(weighed[0, :2]).min() > 0
+    student = ["--student", str(place / "public.npz"), "--public-shares", "0.3,0.7"]
+    for name, more in (("head", []), ("both", student)):
+        code, said = command(capsys, "model", "export", *asked(place, name, *xrays, *more, campaign="silent"))
+        assert code == 0, said
+        assert "weighed by a head on 120 public X-rays without labels" in said
+        assert "each number that the head started from by" in said
+        card = load(place / name).card
+        assert card.head is not None
+        assert (card.head.xrays, card.head.coordinates, card.head.released) == (120, 16, 2)
+        assert (card.student is None) == (name == "head")
+    head, both = (np.array(load(place / name).card.model.mean, float) for name in ("head", "both"))
+    assert np.allclose(head, weighed)
+    assert not np.allclose(both, head)
+
+
+def test_a_head_without_an_encoder_or_x_rays_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for more, text in (
+        ([str(place / "public.npz")], "--head needs --encoder: the bundle that the campaign names, or shipped:NAME"),
+        ([str(place / "none.npz"), "--encoder", "shipped:kermany28"], "asked for public images in 'none.npz'"),
+        ([str(place / "public.npz"), "--encoder", "shipped:kermany28", "--public", "19"], "give at least 20 X-rays"),
+    ):
+        for verb in (["train"], ["model", "export"]):
+            code, said = command(capsys, *verb, *asked(place, "never", "--head", *more))
+            assert code == 2
+            assert text in said
+            assert not (place / "never").exists()
 
 
 @pytest.mark.parametrize(
