@@ -39,6 +39,7 @@ class Encoded:
         contrast: (N, D), the log-scale map of the hospitals' X-rays at 0.8 of their contrast; the others as they are.
         bottleneck: the encoder's own.
         levels: of the flow; the map holds one part of equal length for each, the finest first.
+        opened: the encoder itself, for what cannot be computed beforehand.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class Encoded:
         latents: NDArray[np.float32],
         contrast: Floats,
         levels: int = 1,
+        opened: Encoder | None = None,
     ) -> None:
-        self.archive, self.encoder, self.bottleneck = archive, encoder, bottleneck
+        self.archive, self.encoder, self.bottleneck, self.opened = archive, encoder, bottleneck, opened
         self.maps, self.latents, self.contrast, self.levels = maps, latents, contrast, levels
         self._views: dict[str, Floats] = {}
 
@@ -147,6 +149,7 @@ def encode_archive(archive: Archive, encoder: Encoder, folder: Path, step: Step 
         latents=latents,
         contrast=contrast.astype(np.float64),
         levels=encoder.card.levels,
+        opened=encoder,
     )
 
 

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.privacy.drawing import draw, prepare
+from ldp_client.privacy.image_spec import ImageSpec
+from ldp_client.privacy.images import Painter, make_images
 from ldp_client.privacy.noise import SystemSource
 from ldp_client.privacy.release_spec import ReleaseSpec
 from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.record import Contents, codebook_seed, pack, unpack
+from server.learning.image_training import PictureSet
 from server.learning.train import TrainingSet
 
 Floats = NDArray[np.float64]
@@ -28,7 +31,7 @@ class Asking:
     unit: str
     cap: int
 
-    def campaign(self, release: ReleaseSpec) -> Campaign:
+    def campaign(self, release: ReleaseSpec | ImageSpec) -> Campaign:
         """The campaign that would ask for this release."""
         return Campaign.model_validate(
             {
@@ -59,9 +62,19 @@ def records_of(release: ReleaseSpec, outputs: Floats, labels: Labels) -> list[Co
 
 
 def _payloads(release: ReleaseSpec, outputs: Floats, labels: Labels) -> list[bytes]:
+    return pack(draw(release, prepare(release, outputs, labels), _seeds(len(labels)), SystemSource()))
+
+
+def _seeds(count: int) -> list[bytes]:
     run = os.urandom(16).hex()
-    seeds = [codebook_seed("benchmark", run, at) for at in range(len(labels))]
-    return pack(draw(release, prepare(release, outputs, labels), seeds, SystemSource()))
+    return [codebook_seed("benchmark", run, at) for at in range(count)]
+
+
+def pictured(asking: Asking, painter: Painter, outputs: Floats, labels: Labels) -> PictureSet:
+    """The same where the record is a picture that the hospital's painter makes of what was drawn."""
+    spec, source = painter.spec, SystemSource()
+    drawn = draw(spec.noised, prepare(spec.noised, outputs, labels), _seeds(len(labels)), source)
+    return PictureSet.from_payloads(asking.campaign(spec), pack(make_images(painter, drawn, source)))
 
 
 def within_cap(groups: NDArray[np.str_], cap: int, generator: np.random.Generator) -> NDArray[np.int64]:

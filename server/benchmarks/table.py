@@ -10,6 +10,7 @@ from server.benchmarks.arms import Arm, Student, Wanted, ours
 from server.benchmarks.chosen import chosen
 from server.benchmarks.networks import central, networks
 from server.benchmarks.peers import everything, public_only, taught_by_nobody
+from server.benchmarks.pictures import QUICK_SAMPLES, SAMPLES, pictures
 from server.benchmarks.poisoning import poisoned
 from server.benchmarks.scene import Change, balanced, few, inverted, permuted, rare, shifted, uneven
 from server.benchmarks.tasks import Task
@@ -22,10 +23,12 @@ _TOLD = {"1/2": 2, "1": 4, "2": 4, "4": 8, "8": 8}
 of PneumoniaMNIST (docs/decisions/0054); half of what `simplex` bears or less, since the code doubles the dimension."""
 QUICK_EPSILONS = ("1", "4")
 EDGE_EPSILONS = ("1", "2", "4")
+PICTURE_EPSILONS = ("1", "2", "4")
+"""Networks take half a minute to learn from pictures."""
 QUICK_REPEATS = 3
 _SLOW = 2.0
 """Seconds a repeat, from which on a quick run is content with one."""
-PARTS = ("networks", "dp-sgd", "dp-glow", "student", "variants", "edges")
+PARTS = ("networks", "dp-sgd", "dp-glow", "student", "variants", "pictures", "edges")
 """What may be left out by name; `variants` are our releases that are not the chosen ones."""
 
 _COUNTS = (2, 4, 8)
@@ -115,6 +118,7 @@ def entries(data: str, task: Task, cap: int, extent: Extent) -> list[Entry]:
     made = list(_without_epsilon(data, task, extent)) if cap == 1 else []
     made += _ours(data, task, cap, extent)
     if cap == 1 and task.classes == 2:
+        made += _pictures(extent)
         made += _peers(extent)
         if extent.has("edges"):
             made += [*_controls(extent), *_edges(extent), *_crafting(extent)]
@@ -215,6 +219,14 @@ def _student_edges(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
             yield Entry(ours(alone, chosen_by="chosen.toml"), 1, epsilon, name, (change,))
             yield Entry(ours(told, student=extent.student, chosen_by="chosen.toml"), 1, epsilon, name, (change,))
             yield Entry(_told(epsilon, extent), 1, epsilon, name, (change,))
+
+
+def _pictures(extent: Extent) -> Iterator[Entry]:
+    if extent.dimension < 2 or not extent.has("pictures"):
+        return
+    arm = pictures(extent.dimension, QUICK_SAMPLES if extent.quick else SAMPLES)
+    for epsilon in extent.shown(PICTURE_EPSILONS):
+        yield Entry(arm, 1, epsilon)
 
 
 def _peers(extent: Extent) -> Iterator[Entry]:

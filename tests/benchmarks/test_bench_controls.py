@@ -250,6 +250,29 @@ def test_local_statistics_see_mirror_images_alike_and_refuse_odd_sides() -> None
         local_statistics(images[:, :7])
 
 
+def test_more_coordinates_come_with_a_head_and_pictures_need_their_encoder(normal: Encoded) -> None:
+    extent = Extent(without=("networks", "dp-sgd", "edges"), dimension=16)
+    table = entries("any", normal.archive.tasks[0], 1, extent)
+    heads = {(entry.arm.release, entry.arm.glow) for entry in table if "head" in entry.arm.release}
+    assert heads == {("joint, with a head", "bottleneck 8"), ("joint, with a head", "bottleneck 16")}
+    drawn = [entry for entry in table if entry.arm.release == "image"]
+    assert [entry.epsilon for entry in drawn] == [1, 2, 4]
+    with pytest.raises(ParameterError, match="pictures are made by the encoder itself"):
+        drawn[0].arm.score(scene(normal, normal.archive.tasks[0], 1, 0), Fraction(4))
+    without = replace(extent, without=(*extent.without, "pictures"))
+    assert all(entry.arm.release != "image" for entry in entries("any", normal.archive.tasks[0], 1, without))
+
+
+def test_a_head_behind_records_reads_all_coordinates(normal: Encoded) -> None:
+    task = normal.archive.tasks[0]
+    wanted = Wanted("codebook", "bottleneck 3", head=True)
+    scores = ours(wanted).score(scene(normal, task, 1, 0), Fraction(4))
+    assert area(scores, task.labels[scene(normal, task, 1, 0).part("test")]) > 0.7
+    assert (
+        ours(Wanted("codebook", "map 2", head=True)).score(scene(normal, task, 1, 0), Fraction(4)).shape == scores.shape
+    )
+
+
 def test_what_has_no_form_without_noise_and_no_such_view_is_said(normal: Encoded) -> None:
     with pytest.raises(ParameterError, match="no form without noise"):
         noise_of(None)

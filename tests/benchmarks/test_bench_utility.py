@@ -62,6 +62,7 @@ def test_tasks_releases_peers_and_tracks_are_all_there(measured: tuple[Path, dic
         "latent",
         "dp_glow",
         "pixels",
+        "image",
         "no noise",
         "public only",
     }
@@ -70,6 +71,16 @@ def test_tasks_releases_peers_and_tracks_are_all_there(measured: tuple[Path, dic
     assert any(row["glow"].startswith("none: statistics") for row in rows(found, release="joint"))
     circumstances = {row["task"].partition(", ")[2] for row in rows(found)}
     assert {"10 % prevalence", "shifted 1 sd", "labels inverted", "labels permuted"} <= circumstances
+
+
+def test_pictures_are_rows_of_the_task_with_two_labels(measured: tuple[Path, dict[str, Any]]) -> None:
+    _, found = measured
+    pictures = rows(found, release="image")
+    assert [(row["task"], row["epsilon"]) for row in pictures] == [("pneumonia", 1.0), ("pneumonia", 4.0)]
+    for row in pictures:
+        assert (row["mechanism"], row["track"], row["repeats"]) == ("codebook, nearest sample", "U", 1)
+        assert row["glow"] == "bottleneck 4"
+        assert 0 < row["auc_mean"] < 1
 
 
 def test_patients_pay_for_all_their_records(measured: tuple[Path, dict[str, Any]]) -> None:
