@@ -21,7 +21,7 @@ from ldp_client.flow.glow import Shape
 from ldp_client.flow.inference import FrozenGlow
 from server.learning.allocator import keep_freed_pages
 
-ROUNDS = 9
+ROUNDS = 15
 SETTLED = 0.03
 """Seconds after which OpenMP's threads sleep."""
 MATRIX = 2048
