@@ -1,4 +1,4 @@
-"""A walk as TorchScript is the walk that is written: the same numbers, bit for bit, encoding and training."""
+"""A walk as TorchScript is the walk that is written: the same float32 bits, encoding and training."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_other_devices_get_the_function_itself() -> None:
         assert without_lock(walk, torch.device("meta")) is walk
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="torch has no TorchScript there")
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="torch does not support TorchScript there")
 def test_a_walk_is_compiled_once_whoever_asks() -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: without_lock(descend, CPU), range(8)))
@@ -73,7 +73,7 @@ def test_a_walk_is_compiled_once_whoever_asks() -> None:
     assert found[0] is not descend
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="torch has no TorchScript there")
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="torch does not support TorchScript there")
 def test_a_walk_is_no_python() -> None:
     """No line of a walk is run by the interpreter: its room is laid out in Python, and then nothing is traced."""
     lines: list[str] = []

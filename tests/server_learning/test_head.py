@@ -72,7 +72,7 @@ def test_the_classifier_is_better_for_it_where_records_are_few() -> None:
             roc_auc_score(truth, one.classifier.scores(clean)[:, 1]) for one in (alone, weigh(found, alone, public))
         )
         better += after > before
-    assert better >= 15  # nine in ten are, so fewer than this are one chance in a hundred thousand
+    assert better >= 15  # nine in ten are, so fewer than this are one chance in ten thousand
 
 
 def test_the_same_records_and_x_rays_give_the_same_head() -> None:
@@ -113,7 +113,8 @@ def test_the_jackknife_finds_the_covariance_of_a_mean() -> None:
 def test_the_jackknife_covers_how_far_repeated_records_scatter(name: str) -> None:
     repeated = [records(SPECS[name], 800, seed=seed) for seed in range(60)]
     scatter = np.stack([direction(Sums.of(one)).ravel() for one in repeated]).var(0).sum()
-    assert np.trace(jackknife(repeated[0])) == pytest.approx(scatter, rel=0.5)
+    found = np.median([np.trace(jackknife(one)) for one in repeated[:15]])  # one alone may be twice as much
+    assert found == pytest.approx(scatter, rel=0.5)
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
