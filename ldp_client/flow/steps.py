@@ -154,8 +154,8 @@ def _couple(step: Step, kept: Tensor, room: Room, hidden: Hidden, bound: float) 
 def without_lock(walk: Walk, device: torch.device) -> Walk:
     """A walk as lanes take it: as TorchScript. Elsewhere than on a processor, the function itself.
 
-    So it is where PYTORCH_JIT=0, and from Python 3.14 on, where torch does not support TorchScript. Ask before the lanes
-    set out.
+    So it is where PYTORCH_JIT=0, and from Python 3.14 on, where torch does not support TorchScript. Ask before the
+    lanes set out.
     """
     scripted = device.type == "cpu" and sys.version_info < (3, 14)
     return cast(Walk, _scripted(walk)) if scripted else walk
