@@ -1,9 +1,8 @@
 """`python -m examples.choose_coordinates BUNDLE DATA.npz`: how many coordinates to release, from public X-rays alone.
 
-Nobody knows beforehand in which coordinates a finding shows. Suppose that it lies along a random direction of what the
-encoder's teacher saw, more likely where chests differ more: then public X-rays, divided along many such directions, are
-so many pseudo-findings whose labels are known. For each epsilon and each k the campaign is simulated on half of the
-public X-rays, with the noise of as many records as are expected, and judged on the other half. Chosen is the smallest k
+Nobody knows beforehand in which coordinates a finding shows; public X-rays have pseudo-findings to try it on
+(`server.learning.pseudo_findings`). For each epsilon and each k the campaign is simulated on half of the public X-rays,
+with the noise of as many records as are expected, and judged on the other half. Chosen is the smallest k
 whose mean AUC is within 0.03 of the best: findings that show early are likelier than these, and few coordinates bear
 noise better. No label is read.
 """
@@ -21,6 +20,7 @@ from ldp_client.flow.installed import open_bundle
 from ldp_client.privacy.codebook import noise_variance
 from ldp_client.privacy.labels import simplex
 from ldp_client.privacy.release_design import joint_codebook
+from server.learning.pseudo_findings import pseudo_findings
 from server.learning.public_images import encoded, read_images
 from server.learning.public_subset import public_indices
 
@@ -30,20 +30,6 @@ FINDINGS = 100
 NEAR = 0.03
 CONSTANTS = (None, "7/10")
 Floats = NDArray[np.float64]
-
-
-def pseudo_findings(z: Floats, generator: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Labels (N,) of each pseudo-finding: the upper share of the X-rays along a random direction.
-
-    The coordinates' standard deviations are the fourth roots of the teacher's variances l_j, so z_j / sd_j * sqrt(l_j)
-    is z_j * sd_j; the share of the ill is anything between a quarter and three quarters.
-    """
-    teacher = z * z.std(0)
-    findings = []
-    for _ in range(FINDINGS):
-        along = teacher @ generator.normal(size=z.shape[1])
-        findings.append((along > np.quantile(along, generator.uniform(0.25, 0.75))).astype(np.int64))
-    return findings
 
 
 def simulated(z: Floats, findings: list[NDArray[np.int64]], records: int, epsilon: str, k: int, constant: str | None,
@@ -74,7 +60,7 @@ def main() -> None:
     images = read_images(arguments.data, key="", split=arguments.split, side=encoder.content)
     z = encoded(encoder, images[public_indices(images, arguments.public or len(images))])
     generator = np.random.default_rng(0)
-    findings = pseudo_findings(z, generator)
+    findings = list(pseudo_findings(z, 2, FINDINGS, generator))
     tried = [k for k in TRIED if k <= encoder.dimension]
     print(f"{len(z)} public X-rays, {FINDINGS} pseudo-findings, {arguments.records} records; mean AUC of k = {tried}")
     for constant in CONSTANTS:

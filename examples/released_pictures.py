@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from ldp_client.flow.encoder import Encoder, shipped
 from ldp_client.flow.pictures import NearestSample, painter_of
@@ -30,9 +29,10 @@ from ldp_client.privacy.image_spec import ImageSpec, image
 from ldp_client.privacy.images import NoisedImages, Painter, make_images
 from ldp_client.privacy.noise import SystemSource
 from ldp_client.privacy.release_design import dp_glow, joint_codebook
-from ldp_client.wire.campaign import Campaign
 from ldp_client.wire.record import codebook_seed
-from server.learning.image_training import PictureSet, train_on_pictures
+from server.benchmarks.area import TestSet, area, test_error
+from server.benchmarks.released import Asking, pictured
+from server.learning.image_training import train_on_pictures
 from server.learning.public_subset import public_indices
 
 LABELS = ("normal", "pneumonia")
@@ -142,8 +142,9 @@ def recognise(data: Data) -> None:
 def classify(data: Data, form: str, epsilons: list[Fraction], repeats: int) -> None:
     """AUC on clean test X-rays of networks that saw released pictures alone; mean and spread over releases."""
     outputs = data.coordinates(data.prepared) if form == "bottleneck" else data.encoder.output("latents", data.prepared)
-    aucs: dict[Fraction, list[float]] = {epsilon: [] for epsilon in epsilons}
-    errors: dict[Fraction, list[float]] = {epsilon: [] for epsilon in epsilons}
+    margins: dict[Fraction, list[NDArray[np.float64]]] = {epsilon: [] for epsilon in epsilons}
+    judged = TestSet.of(data.test_labels, np.arange(len(data.test_labels)).astype(str))
+    asking = Asking(data.encoder.digest, LABELS, "image", 1)
     pool = NearestSample(bottleneck_form(1, data.dimension), data.encoder, SystemSource())
     for repeat in range(repeats):
         # Noise and labels are drawn anew for each release; the samples, which take long, are the same ones.
@@ -152,38 +153,16 @@ def classify(data: Data, form: str, epsilons: list[Fraction], repeats: int) -> N
                 painter: Painter = pool.of(bottleneck_form(epsilon, data.dimension))
             else:
                 painter = painter_of(all_latents_form(epsilon), data.encoder, SystemSource())
-            made = released(painter, outputs, data.labels)
-            trained = train_on_pictures(PictureSet(_campaign(data, painter.spec), made.pixels, made.labels))
+            trained = train_on_pictures(pictured(asking, painter, outputs, data.labels))
             scores = trained.classifier.scores(data.encoder, data.test)
-            margin = scores[:, 1] - scores[:, 0]
-            aucs[epsilon].append(float(roc_auc_score(data.test_labels, margin)))
-            errors[epsilon].append(_test_error(data.test_labels, margin))
-            print(f"  {form}, epsilon {epsilon}, release {repeat + 1}: {aucs[epsilon][-1]:.3f}", flush=True)
-    for epsilon, found in aucs.items():
-        spread = f"{np.mean(found):.3f} +- {np.std(found):.3f} over {repeats} releases of {len(data.labels)} pictures"
-        error = f"the test set's own error {np.mean(errors[epsilon]):.3f}"
+            margins[epsilon].append(scores[:, 1] - scores[:, 0])
+            found = area(margins[epsilon][-1], data.test_labels)
+            print(f"  {form}, epsilon {epsilon}, release {repeat + 1}: {found:.3f}", flush=True)
+    for epsilon, told in margins.items():
+        areas = judged.areas(np.stack(told))
+        spread = f"{areas.mean():.3f} +- {areas.std():.3f} over {repeats} releases of {len(data.labels)} pictures"
+        error = f"the test set's own error {test_error(judged.resampled(np.stack(told))):.3f}"
         print(f"{form}, {outputs.shape[1]} numbers, epsilon {epsilon}: AUC {spread}; {error}", flush=True)
-
-
-def _campaign(data: Data, spec: ImageSpec) -> Campaign:
-    return Campaign(
-        name="pictures",
-        purpose="an example",
-        encoder=data.encoder.digest,
-        release=spec,
-        label_names=LABELS,
-        unit="image",
-        cap=1,
-        micro_epsilon_per_record=spec.loss.micro_epsilon,
-        ends="2099-12-31",
-    )
-
-
-def _test_error(labels: NDArray[np.int64], scores: NDArray[np.float64], rounds: int = 200) -> float:
-    """Standard error of the AUC that the choice of the test X-rays leaves, by bootstrap."""
-    generator = np.random.default_rng(0)
-    drawn = (generator.integers(0, len(labels), len(labels)) for _ in range(rounds))
-    return float(np.std([roc_auc_score(labels[one], scores[one]) for one in drawn]))
 
 
 def main() -> None:

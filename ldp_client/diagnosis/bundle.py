@@ -170,6 +170,10 @@ class ClassifierCard(Wire):
             raise ValueError("a classifier was learnt from at least one campaign")
         if self.student is not None and len(self.student.shares) != self.model.classes:
             raise ValueError("a student has a share for each label")
+        scored = len(self.model.mean[0]) if isinstance(self.model, LinearModel) else 0
+        for taught in (self.head, self.student):
+            if taught is not None and taught.coordinates != scored:
+                raise ValueError("a head or a student reads the coordinates that the classifier scores")
         if self.calibration is not None:
             self.calibration.check_labels(self.label_names)
         return self

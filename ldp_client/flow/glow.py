@@ -262,12 +262,12 @@ class Glow(nn.Module):
         return [cast(Level, level) for level in self.levels]
 
     def require_shape(self, x: Tensor) -> None:
-        """Raise ParameterError unless x is (B, C, size, size)."""
+        """Raise ParameterError unless x is (B, C, size, size), of one image or more."""
         channels, size = self.shape.channels, self.shape.size
-        if x.ndim != 4 or x.shape[1:] != (channels, size, size):
+        if x.ndim != 4 or x.shape[1:] != (channels, size, size) or not len(x):
             raise ParameterError(
                 f"asked to encode a tensor of shape {tuple(x.shape)}; this flow takes (B, {channels}, {size}, {size}), "
-                "as `prepare` makes them"
+                "B at least 1, as `prepare` makes them"
             )
 
 

@@ -65,7 +65,6 @@ class FrozenLevel:
             scale.sum() + step.mix.log_diagonal.to(_EXACT).sum() for step, (scale, _) in zip(steps, norms, strict=True)
         ]
         self.constant = side**2 * float(sum(log_dets))
-        self.walk = without_lock(encode, steps[0].norm.bias.device)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(C, H, W, B) to the state before the split (4C, H/2, W/2, B), and log s of K couplings (K, 2C, H/2, ...)."""
@@ -75,7 +74,8 @@ class FrozenLevel:
         hidden = new_hidden(network, room.places, stored=False)
         log_scales = x.new_empty(len(self.steps), len(x) // 2, *x.shape[1:])
         states = state_of(x), state_of(torch.empty_like(x))
-        return self.walk(self.steps, *states, list(log_scales), room, hidden, LOG_SCALE_BOUND), log_scales
+        walk = without_lock(encode, x.device)
+        return walk(self.steps, *states, list(log_scales), room, hidden, LOG_SCALE_BOUND), log_scales
 
 
 class FrozenGlow:

@@ -6,6 +6,7 @@ TorchScript: the same functions, run by torch without the interpreter's lock
 (docs/decisions/0055-lanes-walk-without-the-interpreter.md). Annotations are not postponed, since it reads them.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -84,7 +85,9 @@ def ascend(x: Tensor, steps: list[Step], room: Room, stored: bool, bound: float)
         step = steps[k]
         if stored and k > 0:
             hidden = new_hidden(step.network, room.places, stored)
-        y = state_of(torch.addmm(step.shift, step.matrix, x.flatten(1)).view_as(x))
+        y = state_of(torch.empty_like(x))
+        # Into its place: TorchScript would make a product and a sum of it, with other last digits.
+        torch.addmm(step.shift, step.matrix, x.flatten(1), out=y.flat)
         tanh = _couple(step, y.kept, room, hidden, bound)
         y.changed.add_(room.shift).mul_(torch.mul(tanh, bound).exp_())
         ladj.add_(tanh.sum([0, 1, 2]))
@@ -154,18 +157,28 @@ def _couple(step: Step, kept: Tensor, room: Room, hidden: Hidden, bound: float) 
 def without_lock(walk: Walk, device: torch.device) -> Walk:
     """A walk as lanes take it: as TorchScript. Elsewhere than on a processor, the function itself.
 
-    So it is where PYTORCH_JIT=0, and from Python 3.14 on, where torch does not support TorchScript. Ask before the
-    lanes set out.
+    So it is where PYTORCH_JIT=0, and from Python 3.14 on, where torch does not support TorchScript.
     """
     scripted = device.type == "cpu" and sys.version_info < (3, 14)
     return cast(Walk, _scripted(walk)) if scripted else walk
 
 
-_COMPILING = Lock()
+class _Compiling:
+    """One thread compiles at a time: which warnings are shown is the whole process's setting, and it is changed."""
+
+    lock = Lock()
+
+    @classmethod
+    def renew(cls) -> None:
+        """For a child that was forked while a thread of its parent held the lock."""
+        cls.lock = Lock()
+
+
+os.register_at_fork(after_in_child=_Compiling.renew)
 
 
 def _scripted(walk: Callable[..., object]) -> Callable[..., object]:
-    with _COMPILING:
+    with _Compiling.lock:
         return _compiled(walk)
 
 

@@ -138,7 +138,8 @@ class Pupil:
             head = weighed_by(images, public.shape[1], released)
         if self.student is None:
             return Learnt(trained, words, head)
-        images, public = self._public(campaign, self.student, "--student")
+        if self.student != self.head:
+            images, public = self._public(campaign, self.student, "--student")
         told = told or self._estimated(records, public)
         card = taught_by(images, public.shape[1], released, told.shares.mean, told.source)
         return Learnt(teach(trained, public, told.shares), [*words, told.words], head, card)

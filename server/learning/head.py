@@ -1,10 +1,9 @@
 """A head: what the records say of each coordinate, weighed by how likely a finding shows there and how noisy it is.
 
 Post-processing of a campaign's records, which costs no epsilon. The mean of the records carries the same noise in each
-of its coordinates, and few findings show in the last ones. Where a finding shows is not known beforehand, but public
-X-rays, divided along many random directions of what the encoder sees, more likely where chests differ more, are as many
-pseudo-findings whose labels are known. Each goes through the same mechanism: with its clip, and with its noise as the
-records show it. So with, for one pseudo-finding,
+of its coordinates, and few findings show in the last ones: that is what pseudo-findings suppose
+(`server.learning.pseudo_findings`), and where one shows late all the same, a head makes it harder to find. Each of them
+goes through the same mechanism: with its clip, and with its noise as the records show it. So with, for one of them,
 
     M   what the campaign would learn of it without noise, (K-1, k),
     D   the difference of its class means in all D coordinates of the encoder, (K-1, D), in deviations of its scores,
@@ -26,19 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError, WaitingError
-from ldp_client.privacy.drawing import ClippedPair, prepare
 from ldp_client.privacy.labels import simplex
-from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, LatentSpec, ReleaseSpec
-from server.learning.student import assigned
-from server.learning.train import Sums, Trained, TrainingSet, direction
+from server.learning.pseudo_findings import pseudo_findings
+from server.learning.train import Sums, Trained, TrainingSet, clipped, direction
 
 Floats = NDArray[np.float64]
 FINDINGS = 500
 PARTS = 100
 """Of the records, of which the jackknife leaves out one at a time."""
-EVENNESS = 4.0
-"""Of the Dirichlet distribution of the pseudo-findings' shares: mostly between a fifth and four fifths, of two labels.
-"""
 _SEED = 20131962
 
 
@@ -51,8 +45,9 @@ def weigh(records: TrainingSet, trained: Trained, public: Floats) -> Trained:
         public: coordinates (N, D) of public X-rays, D at least k.
 
     Raises:
-        ParameterError: public X-rays of fewer coordinates than were released, or fewer than ten for each label.
-        WaitingError: fewer than four records.
+        ParameterError: public X-rays of fewer coordinates than were released, fewer than ten for each label, all alike,
+            or of coordinates that are no numbers.
+        WaitingError: fewer than two records for each number that is learnt.
     """
     said = np.array([[float(value) for value in row] for row in trained.classifier.mean])
     head = fit_head(records, public)
@@ -70,22 +65,28 @@ def fit_head(records: TrainingSet, public: Floats) -> Floats:
             f"asked for a head of {classes} labels and {k} coordinates from public coordinates of shape "
             f"{public.shape}; give at least {10 * classes} X-rays of {k} coordinates"
         )
+    needed = 2 * (classes - 1) * k
+    if len(records.vectors) < needed:
+        raise WaitingError(
+            f"found {len(records.vectors)} records; a head of {classes} labels and {k} coordinates needs {needed}, to "
+            "see how far they scatter: gather more first, or leave the head out"
+        )
     error = jackknife(records)
-    generator = np.random.default_rng(_SEED)
-    vectors = [without_noise(spec, public[:, :k], label) for label in range(classes)]
-    seen = public * public.std(0)
+    vectors = [clipped(spec, public[:, :k], label) for label in range(classes)]
     spread = np.cov(public, rowvar=False).reshape(public.shape[1], -1)
     released, wanted = [], []
-    for _ in range(FINDINGS):
-        shares = generator.dirichlet(np.full(classes, EVENNESS))
-        labels = assigned(seen @ generator.normal(size=(seen.shape[1], classes)), shares)
-        if len(np.unique(labels)) < classes:
-            continue
+    findings = pseudo_findings(public, classes, FINDINGS, np.random.default_rng(_SEED))
+    for labels in findings if np.isfinite(public).all() else ():
         of_label = [vectors[label][labels == label] for label in range(classes)]
         released.append(direction(Sums.of(TrainingSet(records.campaign, np.concatenate(of_label)))).ravel())
         means = np.stack([public[labels == label].mean(0) for label in range(classes)])
         apart = simplex(classes).T @ means
         wanted.append((apart / np.sqrt(np.trace(apart @ spread @ apart.T))).ravel())
+    if not released:
+        raise ParameterError(
+            f"these {len(public)} public X-rays are all alike to the encoder, or their coordinates are no numbers, so "
+            "that no finding can be supposed among them; give other ones, or leave the head out"
+        )
     m, d = np.array(released), np.array(wanted)
     head: Floats = np.linalg.solve(m.T @ m / len(m) + error, m.T @ d / len(m)).T
     return head
@@ -94,12 +95,10 @@ def fit_head(records: TrainingSet, public: Floats) -> Floats:
 def jackknife(records: TrainingSet) -> Floats:
     """Covariance ((K-1) k, (K-1) k) of what the records say: of the mechanism's noise, and of which X-rays took part.
 
-    Raises:
-        WaitingError: fewer than four records.
+    Parts are left out whole, of records and not of patients, which records do not name: with several records of a
+    patient it is a little too small.
     """
     count = len(records.vectors)
-    if count < 4:
-        raise WaitingError(f"found {count} records; a head needs to see how far they scatter: gather more first")
     order = np.random.default_rng(_SEED).permutation(count)
     parts = [records.vectors[rows] for rows in np.array_split(order, min(PARTS, count))]
     sums = [Sums.of(replace(records, vectors=part)) for part in parts]
@@ -115,19 +114,3 @@ def jackknife(records: TrainingSet) -> Floats:
     off = without - without.mean(0)
     covariance: Floats = (len(parts) - 1) / len(parts) * off.T @ off
     return covariance
-
-
-def without_noise(spec: ReleaseSpec, outputs: Floats, label: int) -> Floats:
-    """What a record of each X-ray (N, k) with this label would decode to on average, (N, q f): clipped, not noised."""
-    labels = np.full(len(outputs), label)
-    ready = prepare(spec, outputs, labels)
-    if isinstance(spec, LatentSpec | DpGlowSpec) and isinstance(ready, ClippedPair):
-        features = ready.vectors.steps.astype(np.float64) * float(spec.laplace.grid)
-        told = np.eye(spec.classes)[labels]
-        both = np.concatenate([np.ones((len(outputs), 1)), features], axis=1)
-        found: Floats = (told[:, :, None] * both[:, None, :]).reshape(len(outputs), -1)
-        return found
-    if isinstance(ready, ClippedPair):
-        raise TypeError(f"a {spec.kind} release clips vector and label together")
-    grid = spec.codebook.clip.grid if isinstance(spec, JointCodebookSpec) else spec.laplace.grid
-    return ready.steps.astype(np.float64) * float(grid)

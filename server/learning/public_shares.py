@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from ldp_client.errors import ParameterError
-from ldp_client.privacy.drawing import ClippedPair, prepare
 from ldp_client.privacy.release_spec import JointCodebookSpec, JointLaplaceSpec, LatentSpec, ReleaseSpec
 from server.learning.student import LEAST_SHARE, Shares
-from server.learning.train import TrainingSet, carried, class_moments
+from server.learning.train import TrainingSet, carried, class_moments, clipped
 
 Floats = NDArray[np.float64]
 Telling = JointCodebookSpec | JointLaplaceSpec | LatentSpec
@@ -144,14 +143,8 @@ def _off(beyond: float, means: Floats, spread: Floats) -> float:
 
 def _as_released(spec: Telling, outputs: Floats) -> Floats:
     """The features of X-rays as a record would have carried them but for the noise: clipped, or of length 1."""
-    ready = prepare(spec, outputs, np.zeros(len(outputs), dtype=np.int64))
-    steps = (
-        ready.vectors.steps
-        if isinstance(ready, ClippedPair)
-        else ready.steps.reshape(len(outputs), spec.classes, -1)[:, 0, 1:]
-    )
-    grid = spec.codebook.clip.grid if isinstance(spec, JointCodebookSpec) else spec.laplace.grid
-    return steps.astype(np.float64) * (float(grid) / carried(spec, np.eye(spec.classes))[1])
+    parts = clipped(spec, outputs, 0).reshape(len(outputs), spec.classes, -1)  # of the label's code, the first alone
+    return parts[:, 0, 1:] / carried(spec, np.eye(spec.classes))[1]
 
 
 def _lattice(classes: int) -> Floats:

@@ -30,6 +30,7 @@ from ldp_client.diagnosis.classifier import LinearClassifier
 from ldp_client.errors import FormatError, ParameterError, WaitingError
 from ldp_client.privacy import codebook, laplace, randomized_response
 from ldp_client.privacy.clipping import to_grid
+from ldp_client.privacy.drawing import ClippedPair, prepare
 from ldp_client.privacy.image_spec import ImageSpec
 from ldp_client.privacy.labels import code_dimension, label_codes, simplex
 from ldp_client.privacy.release_spec import DpGlowSpec, JointCodebookSpec, JointLaplaceSpec, LatentSpec, ReleaseSpec
@@ -233,9 +234,24 @@ def _decode(spec: ReleaseSpec, contents: list[Contents]) -> NDArray[np.float64]:
     pairs = [record for record in contents if isinstance(record, LabelledRecord)]
     vectors = laplace.decode(np.stack([pair.steps for pair in pairs]), spec.laplace)  # (N, k)
     labels = randomized_response.decode(np.array([pair.label for pair in pairs]), spec.label)  # (N, K)
-    features = np.concatenate([np.ones((len(pairs), 1)), vectors], axis=1)
-    joint: NDArray[np.float64] = (labels[:, :, None] * features[:, None, :]).reshape(len(pairs), -1)
+    return _beside(labels, vectors)
+
+
+def _beside(labels: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Indicators of the labels (N, K) times features (N, 1 + k), of which the first is a 1: (N, K (1 + k))."""
+    features = np.concatenate([np.ones((len(vectors), 1)), vectors], axis=1)
+    joint: NDArray[np.float64] = (labels[:, :, None] * features[:, None, :]).reshape(len(vectors), -1)
     return joint
+
+
+def clipped(spec: ReleaseSpec, outputs: NDArray[np.float64], label: int) -> NDArray[np.float64]:
+    """What records of X-rays (N, k) with this label decode to on average, (N, q f): clipped as released, not noised."""
+    labels = np.full(len(outputs), label)
+    ready = prepare(spec, outputs, labels)
+    vectors = ready.vectors if isinstance(ready, ClippedPair) else ready
+    grid = spec.codebook.clip.grid if isinstance(spec, JointCodebookSpec) else spec.laplace.grid
+    values: NDArray[np.float64] = vectors.steps.astype(np.float64) * float(grid)
+    return _beside(np.eye(spec.classes)[labels], values) if isinstance(ready, ClippedPair) else values
 
 
 def _noise_error(sums: Sums) -> float:

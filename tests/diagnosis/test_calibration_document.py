@@ -11,8 +11,9 @@ from bundles import a_bundle, a_card
 from pydantic import ValidationError
 
 import ldp_client.cli.main as cli
-from ldp_client.diagnosis.bundle import TaughtBy, read_bundle
+from ldp_client.diagnosis.bundle import TaughtBy, WeighedBy, read_bundle
 from ldp_client.diagnosis.calibration import Calibration, PairCurve
+from ldp_client.diagnosis.classifier import LinearModel
 from ldp_client.errors import ClassifierError
 from ldp_client.imaging.phantoms import phantoms
 from ldp_client.imaging.png import png_bytes
@@ -90,7 +91,7 @@ def test_a_card_without_calibration_or_student_keeps_the_bytes_it_always_had() -
     body = canonical_bytes(a_card())
     assert {"calibration", "student"} & json.loads(body).keys() == set()
     assert read_bundle(body).card == a_card()
-    with_both = canonical_bytes(a_card(calibration=a_calibration(), student=a_student()))
+    with_both = canonical_bytes(a_card(model=WIDE, calibration=a_calibration(), student=a_student()))
     assert read_bundle(with_both).card.calibration == a_calibration()
 
 
@@ -101,6 +102,10 @@ def test_a_hostile_calibration_is_refused_by_whoever_loads_the_bundle() -> None:
         hostile["calibration"]["curves"][0][name] = value
         with pytest.raises(ClassifierError, match="is not a classifier's card"):
             read_bundle(json.dumps(hostile, sort_keys=True, separators=(",", ":")).encode())
+
+
+WIDE = LinearModel(source="bottleneck", mean=(("0.5",) * 16,))
+"""A classifier of the sixteen coordinates that a student reads."""
 
 
 def a_student(**changes: object) -> TaughtBy:
@@ -116,13 +121,28 @@ def a_student(**changes: object) -> TaughtBy:
 
 
 def test_the_card_of_a_student_says_what_it_assumes_and_what_its_noise_error_is() -> None:
-    told = " ".join(a_card(student=a_student()).lines())
+    told = " ".join(a_card(model=WIDE, student=a_student()).lines())
     assert "2000 public X-rays without labels (pixels 444444444444), 16 coordinates, of which the records had 6" in told
     assert "shares of the labels among them (estimated): normal 40 %, pneumonia 60 %" in told
     assert "moved each number that the student started from by 0.0125" in told
     assert "moves each number learnt" not in told
     with pytest.raises(ValidationError, match="a student has a share for each label"):
-        a_card(student=a_student(shares=(333_333, 333_333, 333_333)))
+        a_card(model=WIDE, student=a_student(shares=(333_333, 333_333, 333_333)))
+
+
+def test_the_card_of_a_head_says_what_was_weighed() -> None:
+    head = WeighedBy(xrays=2000, pixels_sha256="4" * 64, coordinates=16, released=6)
+    told = " ".join(a_card(model=WIDE, head=head).lines())
+    assert "weighed by a head on 2000 public X-rays without labels (pixels 444444444444), 16 coordinates" in told
+    assert "moved each number that the head started from by 0.0125" in told
+    assert "head" not in json.loads(canonical_bytes(a_card()))
+    with pytest.raises(ValidationError, match="a head scores at least the 17 coordinates that were released"):
+        WeighedBy(**(head.model_dump() | {"released": 17}))
+    for taught in ({"head": head}, {"student": a_student()}):
+        with pytest.raises(
+            ValidationError, match="a head or a student reads the coordinates that the classifier scores"
+        ):
+            a_card(**taught)
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_encode_of_an_uninitialised_flow_is_refused() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 3, 8, 8), (1, 1, 8, 16)])
 def test_a_tensor_of_another_shape_is_refused_in_words(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ParameterError, match=r"this flow takes \(B, 1, 8, 8\), as `prepare` makes them"):
+    with pytest.raises(ParameterError, match=r"this flow takes \(B, 1, 8, 8\), B at least 1, as `prepare` makes them"):
         small_flow().encode(torch.zeros(shape))
 
 

@@ -65,6 +65,10 @@ def test_images_of_another_shape_are_refused() -> None:
     for work in (frozen.encode, frozen.log_scale_map):
         with pytest.raises(ParameterError, match=r"this flow takes \(B, 1, 32, 32\)"):
             work(torch.zeros(1, 1, 8, 8))
+        with pytest.raises(
+            ParameterError, match=r"asked to encode a tensor of shape \(0, 1, 32, 32\); .* B at least 1"
+        ):
+            work(torch.zeros(0, 1, 32, 32))
 
 
 def test_a_flow_that_was_never_initialised_is_refused() -> None:

@@ -97,6 +97,8 @@ def test_mixed_precision_of_the_plain_mode_is_refused() -> None:
 def test_images_of_another_shape_are_refused(mode: Mode) -> None:
     with pytest.raises(ParameterError, match=r"this flow takes \(B, 1, 16, 16\)"):
         log_prob(random_flow(SHAPES[0]), torch.zeros(1, 1, 8, 8), mode)
+    with pytest.raises(ParameterError, match="B at least 1"):
+        log_prob(random_flow(SHAPES[0]), torch.zeros(0, 1, 16, 16), mode)
 
 
 @pytest.mark.parametrize("mode", list(Mode))

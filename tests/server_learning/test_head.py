@@ -13,8 +13,8 @@ from ldp_client.errors import ParameterError, WaitingError
 from ldp_client.privacy.release_design import joint_codebook, joint_laplace, latent
 from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks.released import Asking, released
-from server.learning.head import fit_head, jackknife, weigh, without_noise
-from server.learning.train import Sums, TrainingSet, direction, train
+from server.learning.head import fit_head, jackknife, weigh
+from server.learning.train import Sums, TrainingSet, clipped, direction, train
 
 Floats = NDArray[np.float64]
 DIMENSION = 8
@@ -118,20 +118,44 @@ def test_the_jackknife_covers_how_far_repeated_records_scatter(name: str) -> Non
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_without_noise_is_what_records_decode_to_on_average(spec: ReleaseSpec) -> None:
+def test_clipped_is_what_records_decode_to_on_average(spec: ReleaseSpec) -> None:
     z = np.tile(chests(1, 4)[0], (6000, 1))[:, : spec.input_dimension]
     asking = Asking("e" * 64, ("a", "b"), "image", 1)
     decoded = released(asking, spec, z, np.ones(len(z), dtype=np.int64)).vectors
-    expected = without_noise(spec, z[:1], 1)[0]
+    expected = clipped(spec, z[:1], 1)[0]
     error = decoded.std(0) / np.sqrt(len(decoded))
     assert (np.abs(decoded.mean(0) - expected) < 5 * error + 1e-6).all()
 
 
 def test_few_records_and_unfit_public_x_rays_are_refused() -> None:
     found = records(SPECS["simplex"], 30)
-    three = TrainingSet(found.campaign, found.vectors[:3])
-    with pytest.raises(WaitingError, match="found 3 records; a head needs to see how far they scatter"):
-        fit_head(three, chests(100, 2)[0])
+    with pytest.raises(WaitingError, match="found 15 records; a head of 2 labels and 8 coordinates needs 16"):
+        fit_head(TrainingSet(found.campaign, found.vectors[:15]), chests(100, 2)[0])
+    assert fit_head(TrainingSet(found.campaign, found.vectors[:16]), chests(100, 2)[0]).shape == (8, 8)
     for public in (chests(19, 2)[0], chests(100, 2)[0][:, :7], np.zeros(100)):
         with pytest.raises(ParameterError, match="asked for a head of 2 labels and 8 coordinates"):
             weigh(found, train(found), public)
+    damaged = chests(100, 2)[0]
+    damaged[3, 5] = np.nan
+    for public in (np.ones((100, 8)), np.zeros((100, 8)), damaged):
+        with pytest.raises(
+            ParameterError, match="public X-rays are all alike to the encoder, or their coordinates are no"
+        ):
+            weigh(found, train(found), public)
+
+
+def test_a_finding_that_shows_late_is_harder_to_find_with_a_head() -> None:
+    """What a head supposes can be wrong, and the documents say so."""
+    spec = joint_codebook(epsilon=1, classes=2, bottleneck_dimension=DIMENSION, codewords=64)
+    public, clean = chests(1500, 2)[0], chests(2000, 3)[0]
+    truth = (clean[:, 4] > 0).astype(np.int64)
+    better = 0
+    for seed in range(12):
+        z, _ = chests(2000, 20 + seed)
+        found = released(Asking("e" * 64, ("a", "b"), "image", 1), spec, z, (z[:, 4] > 0).astype(np.int64))
+        alone = train(found)
+        before, after = (
+            roc_auc_score(truth, one.classifier.scores(clean)[:, 1]) for one in (alone, weigh(found, alone, public))
+        )
+        better += after > before
+    assert better <= 3
