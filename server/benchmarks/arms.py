@@ -24,6 +24,8 @@ from server.learning.train import TrainingSet, train
 Floats = NDArray[np.float64]
 Track = Literal["U", "V", "L"]
 STUDENT_SECONDS, HEAD_SECONDS = 0.3, 0.4
+FEW, SPREADING = 1000, 4
+"""Records, and the epsilon of one, below which releases are repeated more often."""
 Score = Callable[[Scene, Fraction | None], Floats]
 Alter = Callable[[Scene, TrainingSet], TrainingSet]
 """What becomes of the decoded records before they are learnt from: crafted ones among them, a cap on sites."""
@@ -55,6 +57,8 @@ class Arm:
         score: scene and epsilon per record to scores (T,) or (T, K) of the test X-rays.
         private: whether epsilon changes anything; where not, there is one row.
         repeats: independent releases, or trainings.
+        repeats_of_few: the same where there are fewer than FEW records and epsilon is at most SPREADING: there releases
+            differ so much that the mean of ten says little.
         seconds: what one repeat takes, roughly, for the time that is left.
     """
 
@@ -69,8 +73,14 @@ class Arm:
     chosen_by: str = "fixed beforehand"
     private: bool = True
     repeats: int = 10
+    repeats_of_few: int = 0
     seconds: float = 1.0
     oriented: bool = True
+
+    def times(self, records: int, epsilon: Fraction | None) -> int:
+        """How often the arm is measured on so many records at an epsilon per record."""
+        spreads = epsilon is not None and epsilon <= SPREADING and records < FEW
+        return max(self.repeats, self.repeats_of_few) if spreads else self.repeats
 
 
 @dataclass(frozen=True)
@@ -166,6 +176,7 @@ def ours(wanted: Wanted, alter: Alter | None = None, student: Student | None = N
         named["glow"],
         score,
         repeats=10 if codebook else 20,
+        repeats_of_few=40,
         seconds=(0.5 if codebook else 0.1)
         + (0.0 if student is None else STUDENT_SECONDS)
         + (HEAD_SECONDS if wanted.head else 0.0),

@@ -131,7 +131,7 @@ def entries(data: str, task: Task, cap: int, extent: Extent) -> list[Entry]:
 
 def _sooner(arm: Arm) -> Arm:
     most = arm.repeats if arm.repeats == CONTROL_REPEATS else 1 if arm.seconds > _SLOW else QUICK_REPEATS
-    return replace(arm, repeats=min(arm.repeats, most))
+    return replace(arm, repeats=min(arm.repeats, most), repeats_of_few=0)
 
 
 def _without_epsilon(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
@@ -183,7 +183,8 @@ def _ours(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
     releases = (*RELEASES[:4], STATISTICS[0]) if extent.quick or cap > 1 else (*RELEASES, *STATISTICS)
     for wanted in (*_own(extent), *_heads(extent), *releases):
         for epsilon in extent.shown(EPSILONS):
-            yield Entry(ours(wanted), cap, epsilon, forecast=wanted)
+            # The planner knows of no head.
+            yield Entry(ours(wanted), cap, epsilon, forecast=None if wanted.head else wanted)
 
 
 def _estimating(task: Task, cap: int, extent: Extent) -> Iterator[Entry]:

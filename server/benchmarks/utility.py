@@ -109,8 +109,9 @@ class Bench:
         for task in self.tasks:
             for cap in self.caps():
                 for place, entry in enumerate(self.table(task, cap)):
-                    name = hashlib.sha256(json.dumps(self.words(task, entry)).encode()).hexdigest()[:24]
-                    seconds = entry.arm.seconds * entry.arm.repeats
+                    words = self.words(task, entry)
+                    name = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:24]
+                    seconds = entry.arm.seconds * words["repeats"]
                     yield Job(task.name, cap, place, folder / f"{name}.npy", seconds)
 
     def words(self, task: Task, entry: Entry) -> Row:
@@ -130,7 +131,7 @@ class Bench:
             "cap": entry.cap,
             "patient_epsilon": float(entry.epsilon) if entry.epsilon is not None and unit == "patient" else None,
             "records": 0 if arm.release == "public only" else len(found.rows),
-            "repeats": arm.repeats,
+            "repeats": arm.times(len(found.rows), per_record),
             "track": arm.track,
             "public_labels": public if arm.public_labels < 0 else arm.public_labels,
             "student": arm.student,
@@ -144,7 +145,7 @@ class Bench:
         entry = self.table(task, job.cap)[job.place]
         scores = [
             entry.arm.score(scene(self.encoded, task, job.cap, repeat, entry.changes), entry.per_record)
-            for repeat in range(entry.arm.repeats)
+            for repeat in range(self.words(task, entry)["repeats"])
         ]
         write_array(job.file, np.stack(scores).astype(np.float32))
 

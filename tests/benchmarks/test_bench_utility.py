@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 
 from ldp_client.errors import ConfigurationError, EncoderError
 from ldp_client.flow.encoder import Encoder
+from server.benchmarks.arms import Wanted, ours
 from server.benchmarks.chosen import chosen
 from server.benchmarks.encoded import refuse_crossing
 from server.benchmarks.networks import require_opacus
 from server.benchmarks.smaller import smaller
+from server.benchmarks.table import Extent, entries
 from server.benchmarks.tasks import Archive, read_archive
 from server.benchmarks.utility import FIELDS
 from server.cli.bench import app
@@ -99,6 +101,22 @@ def test_forecasts_stand_beside_what_they_foretell(measured: tuple[Path, dict[st
         assert line["within"] == (abs(line["predicted"] - line["measured"]) <= 0.03 + 1e-5)
     assert len(found["forecasts"]) > 10
     assert {"bacteria", "virus"} == {line["subgroup"] for line in found["subgroups"]}
+
+
+def test_the_planner_forecasts_no_head_since_it_knows_of_none(file: Path) -> None:
+    table = entries("cxr64", read_archive(file).task("pneumonia"), 1, Extent(dimension=16))
+    heads = [entry for entry in table if "head" in entry.arm.release]
+    assert len(heads) > 1
+    assert all(entry.forecast is None for entry in heads)
+
+
+def test_releases_of_few_records_at_a_small_epsilon_are_repeated_more_often() -> None:
+    arm = ours(Wanted("codebook", "map 2"))
+    assert arm.times(999, Fraction(4)) > arm.times(1000, Fraction(4)) == arm.repeats
+    assert arm.times(999, Fraction(8)) == arm.repeats
+    assert arm.times(999, None) == arm.repeats
+    assert ours(Wanted("laplace", "map 2"), repeats=100).times(10, Fraction(1)) == 100
+    assert replace(arm, repeats_of_few=0).times(10, Fraction(1)) == arm.repeats
 
 
 def test_a_run_goes_on_from_what_an_interrupted_one_left(
