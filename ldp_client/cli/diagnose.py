@@ -82,7 +82,7 @@ def _print(found: Diagnosed, bundle: ClassifierBundle, output: Format) -> None:
     show(
         [
             {
-                "file": printable(one.file),
+                "X-ray": printable(one.file),  # no label has a capital letter, so none can take its place
                 **{name: f"{score:+.{DIGITS}f}" for name, score in one.scores.items()},
                 **{
                     f"P({of.positive}, not {of.negative})": f"{of.value:.2f} ({of.low:.2f}-{of.high:.2f})"
@@ -94,7 +94,7 @@ def _print(found: Diagnosed, bundle: ClassifierBundle, output: Format) -> None:
         output,
     )
     if found.set_aside:
-        rows = [{"file": printable(one.file), "reason": one.reason, "found": one.way_out} for one in found.set_aside]
+        rows = [{"X-ray": printable(one.file), "reason": one.reason, "found": one.way_out} for one in found.set_aside]
         show(rows, output, title="set aside")
 
 
@@ -110,8 +110,14 @@ def _whose(bundle: ClassifierBundle, state: Path) -> str:
 
     Raises:
         ClassifierError: this site has pinned a centre, and the bundle is not that one's.
-        ConfigurationError: the pinned card cannot be read.
+        ConfigurationError: the pinned card cannot be read, or the site's folder is not there.
     """
+    if not state.is_dir():
+        # Without this a slip in the folder's name would leave the signature unchecked.
+        raise ConfigurationError(
+            f"--state {state} is no folder, so nothing says which centre this site trusts; name the site's folder, or "
+            "leave --state out to read a classifier whose centre is not pinned here"
+        )
     path = state / "centre.json"
     try:
         centre = parse(CentreCard, path.read_bytes())

@@ -137,8 +137,9 @@ class ClassifierCard(Wire):
     label_names: tuple[LabelName, ...]
     learnt_from: tuple[LearntFrom, ...]
     noise_error: PositiveNumber | None = None
-    """How far the privacy noise alone moves each coordinate of what was learnt from records: one standard deviation.
-    Not for a kind that has no coordinates of its own. Of a head or a student it says what these started from.
+    """How far the privacy noise alone moves each coordinate of the records' mean: one standard deviation. The numbers
+    that the classifier has follow from that mean; where they are class means, which are told apart by labels that are
+    noised too, they move further. Not for a kind that has no coordinates of its own.
     """
     spread: PositiveNumber
     """Standard deviation of the difference of two classes' scores on public X-rays, where an evaluation puts its bins.
@@ -195,13 +196,10 @@ class ClassifierCard(Wire):
             text.append(self.head.line())
         if self.student is not None:
             text.append(self.student.line(self.label_names))
-        if self.noise_error is not None and self.head is None and self.student is None:
-            text.append(f"the privacy noise moves each number learnt by {self.noise_error} (one standard deviation)")
-        elif self.noise_error is not None:
-            who = "student" if self.head is None else "head"
+        if self.noise_error is not None:
             text.append(
-                f"the privacy noise moved each number that the {who} started from by {self.noise_error} (one standard "
-                "deviation); how far it moved what came of them is not known"
+                f"the privacy noise moves each coordinate of the records' mean by {self.noise_error} (one standard "
+                "deviation); how far it moves what was learnt from that mean is not stated"
             )
         if self.calibration is not None:
             text += self.calibration.lines()

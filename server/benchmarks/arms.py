@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ldp_client.errors import ParameterError
+from ldp_client.errors import ParameterError, WaitingError
 from ldp_client.privacy.release_design import joint_codebook, joint_laplace, latent
 from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks.encoded import OF_THE_FLOW
@@ -162,8 +162,12 @@ def ours(wanted: Wanted, alter: Alter | None = None, student: Student | None = N
             return trained.classifier.scores(scene.test(view))
         direction = np.array(trained.classifier.mean, dtype=np.float64)
         if tells_classes(records.release):
-            found = public_shares(records, scene.encoded.view(wanted.view)[pool])
-            if not found.is_mixture:  # the command refuses a student here, and what there is are the records
+            try:
+                found = public_shares(records, scene.encoded.view(wanted.view)[pool])
+            except WaitingError:  # too few records
+                found = None
+            if found is None or not found.is_mixture:
+                # The command refuses a student here, and what there is are the records.
                 return trained.classifier.scores(scene.test(view))
             return student(scene, view, direction, found.shares)
         return student(scene, view, direction, None if trained.moments is None else Shares.told_by(trained.moments))

@@ -110,4 +110,9 @@ def _per_unit(row: Row) -> float:
 
 
 def _fits(row: Row, wanted: dict[str, object]) -> bool:
-    return all(row[key] == value for key, value in wanted.items())
+    return all(row[key] == value or _chosen_so(key, row[key], value) for key, value in wanted.items())
+
+
+def _chosen_so(key: str, found: object, wanted: object) -> bool:
+    """`chosen_by` may go on after the file's name."""
+    return key == "chosen_by" and str(found).startswith(f"{wanted}, ")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ldp_client.privacy.prediction import Population, predict
 from server.benchmarks.area import TestSet, paired_difference
+from server.benchmarks.chosen import FILE
 from server.benchmarks.encoded import Encoded
 from server.benchmarks.scene import scene
 from server.benchmarks.table import Entry
@@ -46,13 +47,14 @@ class Measured:
 def differences(measured: list[Measured]) -> list[Row]:
     """Each release of ours, as things are, less its peers at the same epsilon per unit; 95 % paired bootstrap.
 
-    Peers: the best public-only model of the same track and of tracks V and L, `dp_glow`, pixel Laplace, central DP-SGD,
-    the local statistics that are released in the same way. A difference counts when its interval lies on one side of 0.
+    Peers: the best public-only model of the same track and of tracks V and L (best on the test set, which favours it),
+    `dp_glow`, pixel Laplace, central DP-SGD, the local statistics that are released in the same way. A difference
+    counts when its interval lies on one side of 0.
     """
     usual = [one for one in measured if not one.entry.circumstances]
     found = []
     for one in usual:
-        if one.entry.epsilon is None or one.row["release"] not in ("joint", "latent", "image"):
+        if one.entry.epsilon is None or one.row["release"].partition(",")[0] not in ("joint", "latent", "image"):
             continue
         for name, peer in _peers(one, usual):
             low, high = paired_difference(one.resampled, peer.resampled)
@@ -93,7 +95,7 @@ def subgroups(archive: Archive, task: Task, measured: list[Measured]) -> list[Ro
     rows = np.flatnonzero((archive.part == "test") & (task.labels >= 0))
     found = []
     for one in measured:
-        if one.entry.circumstances or not (one.row["chosen_by"] == "chosen.toml" or one.row["release"] == "no noise"):
+        if one.entry.circumstances or not (one.row["chosen_by"].startswith(FILE) or one.row["release"] == "no noise"):
             continue
         for name, members in task.subgroups.items():
             inside = members[rows]

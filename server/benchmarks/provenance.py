@@ -6,15 +6,15 @@ import hashlib
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
 
 _MAKING_SCORES = {
-    "ldp_client": ("privacy", "flow", "diagnosis", "wire"),
-    "server": ("learning", "benchmarks"),
+    "ldp_client": ("privacy", "flow", "diagnosis", "imaging", "wire"),
+    "server": ("datasets.py", "learning", "benchmarks"),
 }
 _NOT = {
     "figure.py", "findings.py", "provenance.py", "area.py", "utility.py",
@@ -24,12 +24,14 @@ _NOT = {
 
 
 def code_digest() -> str:
-    """SHA-256 over the files that can change a score, and the chosen configurations."""
-    whole = hashlib.sha256()
+    """SHA-256 over the files that can change a score, the chosen configurations, and the versions of libraries."""
+    versions = [metadata.version(name) for name in ("numpy", "scikit-learn", "torch")]
+    whole = hashlib.sha256(" ".join(versions).encode())
     for package, folders in _MAKING_SCORES.items():
         for folder in folders:
-            root = Path(str(resources.files(package))) / folder
-            for file in sorted([*root.rglob("*.py"), *root.rglob("*.toml")]):
+            root = Path(str(resources.files(package)))
+            place = root / folder
+            for file in [place] if place.is_file() else sorted([*place.rglob("*.py"), *place.rglob("*.toml")]):
                 if file.name not in _NOT:
                     whole.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return whole.hexdigest()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from server.benchmarks.arms import Arm, Student, Wanted, ours
-from server.benchmarks.chosen import chosen
+from server.benchmarks.chosen import chosen, chosen_by
 from server.benchmarks.networks import central, networks
 from server.benchmarks.peers import everything, public_only, taught_by_nobody
 from server.benchmarks.pictures import QUICK_SAMPLES, SAMPLES, pictures
@@ -93,12 +93,16 @@ class Extent:
     Attributes:
         dimension: coordinates of the encoder's own bottleneck.
         student: what stands behind the chosen release, where there is one.
+        public_labels: whether public X-rays have labels; where not, tracks V and L have no public-only model.
+        records: of a patient's group or image, all that there are.
     """
 
     quick: bool = False
     without: tuple[str, ...] = ()
     dimension: int = 0
     student: Student | None = None
+    public_labels: bool = True
+    records: int = 10**9
 
     def has(self, part: str) -> bool:
         """Whether a part that may be left out is wanted."""
@@ -107,6 +111,10 @@ class Extent:
     def shown(self, epsilons: tuple[str, ...]) -> list[Fraction]:
         """The epsilons per unit that are measured."""
         return [Fraction(epsilon) for epsilon in (QUICK_EPSILONS if self.quick else epsilons)]
+
+    def edges(self) -> list[Fraction]:
+        """The epsilons at which edges are measured."""
+        return self.shown(EDGE_EPSILONS)[-1:] if self.quick else self.shown(EDGE_EPSILONS)
 
 
 def entries(data: str, task: Task, cap: int, extent: Extent) -> list[Entry]:
@@ -121,7 +129,7 @@ def entries(data: str, task: Task, cap: int, extent: Extent) -> list[Entry]:
         made += _pictures(extent)
         made += _peers(extent)
         if extent.has("edges"):
-            made += [*_controls(extent), *_edges(extent), *_crafting(extent)]
+            made += [*_controls(data, task, extent), *_edges(data, task, extent), *_crafting(data, task, extent)]
             if extent.student is not None and extent.has("student"):
                 made += _student_edges(data, task, extent)
     if not extent.quick:
@@ -137,8 +145,9 @@ def _sooner(arm: Arm) -> Arm:
 def _without_epsilon(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
     views = [chosen(data, task.name, epsilon).view for epsilon in extent.shown(EPSILONS)]
     of_a_level = tuple(dict.fromkeys(view for view in views if view.startswith("level")))
+    public = public_only(task.classes, max(1, extent.dimension), of_a_level)
     arms = [
-        *public_only(task.classes, max(1, extent.dimension), of_a_level),
+        *(arm for arm in public if arm.track == "U" or extent.public_labels),
         *(arm for arm in everything(task.classes) if not arm.private),
     ]
     arms += [_clean(f"{kind} {k}") for kind in ("map", "statistics") for k in _COUNTS]
@@ -164,6 +173,11 @@ def _heads(extent: Extent) -> list[Wanted]:
     ]
 
 
+def _labels_apart(extent: Extent) -> list[Wanted]:
+    """The encoder's own coordinates with the label said apart: what other tasks can be learnt from as well."""
+    return [Wanted("latent", "bottleneck 2")] if extent.dimension > 1 else []
+
+
 def _clean(view: str) -> Arm:
     plain = ours(Wanted("codebook", view), private=False, repeats=1, seconds=0.1)
     return replace(plain, release="no noise", mechanism="none", label_code="none")
@@ -173,15 +187,14 @@ def _ours(data: str, task: Task, cap: int, extent: Extent) -> Iterator[Entry]:
     students = [None] if extent.student is None or not extent.has("student") else [None, extent.student]
     for epsilon in extent.shown(EPSILONS):
         for student in students:
-            wanted = chosen(data, task.name, epsilon / cap, student=student is not None).within(extent.dimension)
-            forecast = wanted if student is None else None
-            yield Entry(ours(wanted, student=student, chosen_by="chosen.toml"), cap, epsilon, forecast=forecast)
+            arm, wanted = _as_chosen(data, task, epsilon / cap, extent, student)
+            yield Entry(arm, cap, epsilon, forecast=wanted if student is None else None)
     if len(students) > 1:
         yield from _estimating(task, cap, extent)
     if not extent.has("variants"):
         return
     releases = (*RELEASES[:4], STATISTICS[0]) if extent.quick or cap > 1 else (*RELEASES, *STATISTICS)
-    for wanted in (*_own(extent), *_heads(extent), *releases):
+    for wanted in (*_own(extent), *_heads(extent), *_labels_apart(extent), *releases):
         for epsilon in extent.shown(EPSILONS):
             # The planner knows of no head.
             yield Entry(ours(wanted), cap, epsilon, forecast=None if wanted.head else wanted)
@@ -205,20 +218,16 @@ def _told(per_record: Fraction, extent: Extent) -> Arm:
 
 def _student_edges(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
     """Where hospitals' labels are more or less frequent than the public ones, or their X-rays of another kind."""
-    epsilons = extent.shown(EDGE_EPSILONS)[-1:] if extent.quick else extent.shown(EDGE_EPSILONS)
     circumstances: tuple[tuple[str, Change], ...] = (
         ("10 % prevalence", rare(0.1)),
         ("labels equally frequent", balanced),
         ("shifted 1 sd", shifted(1)),
     )
     for name, change in circumstances:
-        for epsilon in epsilons:
-            alone = chosen(data, task.name, epsilon).within(extent.dimension)
-            if not alone.view.startswith("bottleneck"):
+        for epsilon in extent.edges():
+            if not chosen(data, task.name, epsilon).view.startswith("bottleneck"):
                 continue
-            told = chosen(data, task.name, epsilon, student=True).within(extent.dimension)
-            yield Entry(ours(alone, chosen_by="chosen.toml"), 1, epsilon, name, (change,))
-            yield Entry(ours(told, student=extent.student, chosen_by="chosen.toml"), 1, epsilon, name, (change,))
+            yield Entry(_as_chosen(data, task, epsilon, extent, extent.student)[0], 1, epsilon, name, (change,))
             yield Entry(_told(epsilon, extent), 1, epsilon, name, (change,))
 
 
@@ -239,9 +248,14 @@ def _peers(extent: Extent) -> Iterator[Entry]:
             yield Entry(arm, 1, epsilon)
 
 
-def _controls(extent: Extent) -> Iterator[Entry]:
-    epsilon = extent.shown(EPSILONS)[-1]
+def _controls(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
+    epsilon, theirs = extent.shown(EPSILONS)[-1], extent.shown(EDGE_EPSILONS)[-1]
+    alone, _ = _as_chosen(data, task, theirs, extent)
     yield Entry(ours(_TWO), 1, epsilon, "labels inverted", (inverted,))
+    yield Entry(alone, 1, theirs, "labels inverted", (inverted,))
+    if extent.student is not None and extent.has("student"):
+        told, _ = _as_chosen(data, task, theirs, extent, extent.student)
+        yield Entry(told, 1, theirs, "labels inverted", (inverted,))
     yield Entry(ours(CONTROL, repeats=CONTROL_REPEATS), 1, epsilon, "labels permuted", (permuted,))
     if extent.quick:
         return
@@ -250,29 +264,42 @@ def _controls(extent: Extent) -> Iterator[Entry]:
     plain = ours(Wanted("laplace", "map 2"), repeats=CONTROL_REPEATS)
     yield Entry(plain, 1, epsilon, unequal, (permuted,))
     yield Entry(plain, 1, epsilon, equal, (balanced, permuted))
+    yield Entry(replace(alone, repeats=CONTROL_REPEATS), 1, theirs, equal, (balanced, permuted))
 
 
-def _edges(extent: Extent) -> Iterator[Entry]:
-    circumstances: tuple[tuple[str, Change], ...] = (
+def _as_chosen(
+    data: str, task: Task, epsilon: Fraction, extent: Extent, student: Student | None = None
+) -> tuple[Arm, Wanted]:
+    """The release that was chosen for an epsilon per record, learnt from alone or by a student behind it."""
+    taught = student is not None
+    wanted = chosen(data, task.name, epsilon, student=taught).within(extent.dimension)
+    return ours(wanted, student=student, chosen_by=chosen_by(data, task.name, student=taught)), wanted
+
+
+def _edges(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
+    circumstances: list[tuple[str, Change]] = [
         ("10 % prevalence", rare(0.1)),
+        ("labels equally frequent", balanced),
         ("shifted 1 sd", shifted(1)),
         ("shifted 2 sd", shifted(2)),
         ("uneven sites", uneven),
-        ("300 records", few(300)),
-        ("1,000 records", few(1000)),
-    )
-    epsilons = extent.shown(EDGE_EPSILONS)[-1:] if extent.quick else extent.shown(EDGE_EPSILONS)
+        *((f"{count:,} records", few(count)) for count in (300, 1000) if count < extent.records),
+    ]
     for name, change in circumstances:
-        for wanted in EDGED[:1] if extent.quick else EDGED:
-            for epsilon in epsilons:
+        for epsilon in extent.edges():
+            yield Entry(_as_chosen(data, task, epsilon, extent)[0], 1, epsilon, name, (change,))
+            for wanted in EDGED[:1] if extent.quick else EDGED:
                 yield Entry(ours(wanted), 1, epsilon, name, (change,))
 
 
-def _crafting(extent: Extent) -> Iterator[Entry]:
+def _crafting(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
     releases = (_TWO, _EIGHT, Wanted("laplace", "map 2"))
-    for wanted in releases[-1:] if extent.quick else releases:
-        for crafting, capped in ((True, False), (True, True), (False, True)):
-            who = "one site of ten crafts its records" if crafting else "no site crafts records"
-            name = f"{who}, site influence {'capped' if capped else 'not capped'}"
-            for epsilon in extent.shown(EDGE_EPSILONS):
-                yield Entry(ours(wanted, poisoned(wanted.view, crafting, capped)), 1, epsilon, name)
+    for crafting, capped in ((True, False), (True, True), (False, True)):
+        who = "one site of ten crafts its records" if crafting else "no site crafts records"
+        name = f"{who}, site influence {'capped' if capped else 'not capped'}"
+        for epsilon in extent.shown(EDGE_EPSILONS):
+            _, own = _as_chosen(data, task, epsilon, extent)
+            for wanted in dict.fromkeys((own, *(releases[-1:] if extent.quick else releases))):
+                arm = ours(wanted, poisoned(wanted.view, crafting, capped))
+                by = chosen_by(data, task.name) if wanted is own else arm.chosen_by
+                yield Entry(replace(arm, chosen_by=by), 1, epsilon, name)

@@ -66,6 +66,14 @@ class Archive:
         known = ", ".join(task.name for task in self.tasks)
         raise ConfigurationError(f"asked for the task {name!r}; {self.name} has {known}")
 
+    def labels_in(self, part: str, task: Task) -> int:
+        """How many of a task's labels have X-rays in a part."""
+        return len(np.unique(task.labels[(self.part == part) & (task.labels >= 0)]))
+
+    def has_public_labels(self, task: Task) -> bool:
+        """Whether public and validation X-rays show every label of a task, so that tracks V and L have a meaning."""
+        return all(self.labels_in(part, task) == task.classes for part in ("public", "validation"))
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -93,7 +101,7 @@ def read_archive(path: Path, public: Path | None = None) -> Archive:
 
     Raises:
         ConfigurationError: no such file; a public file beside one that has a public part, or none beside one that has
-            not; a part without X-rays, or without one of the labels.
+            not; a part without X-rays, or without one of the labels; a patient's group in two parts.
         VerificationError: neither of the two data sets.
     """
     if _has_field(path, "train_images"):
@@ -104,11 +112,11 @@ def read_archive(path: Path, public: Path | None = None) -> Archive:
         archive = _with_patients(path, public)
     for task in archive.tasks:
         for part in ("hospital", "test"):
-            found = np.unique(task.labels[(archive.part == part) & (task.labels >= 0)])
-            if len(found) != task.classes:
+            found = archive.labels_in(part, task)
+            if found != task.classes:
                 raise ConfigurationError(
                     f"{archive.name}: the {part} part needs X-rays of all {task.classes} labels of {task.name}; "
-                    f"found {len(found)}"
+                    f"found {found}"
                 )
     return archive
 
@@ -136,6 +144,7 @@ def _pneumoniamnist(path: Path) -> Archive:
 
 def _with_patients(path: Path, public: Path | None) -> Archive:
     own = load_cxr64(path)
+    _require_apart(path, own.split, own.group_id)
     has_public = bool((own.split == "public").any())
     if has_public == (public is not None):
         raise ConfigurationError(
@@ -165,6 +174,16 @@ def _with_patients(path: Path, public: Path | None) -> Archive:
         tasks=tuple(tasks),
         patients=np.concatenate([data.patient_id for data in files]),
     )
+
+
+def _require_apart(path: Path, part: NDArray[np.str_], groups: NDArray[np.str_]) -> None:
+    """Return if no patients' group is in two parts: a classifier would be scored on people whom it learnt from."""
+    both = len(np.unique(np.stack([part, groups]), axis=1)[0]) - len(np.unique(groups))
+    if both:
+        raise ConfigurationError(
+            f"{path.name}: {both} of {len(np.unique(groups))} values of group_id have X-rays in more than one part of "
+            "public, hospital and test; give all X-rays of a patient to one part"
+        )
 
 
 def _public_part(path: Path) -> Cxr64:

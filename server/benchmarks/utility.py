@@ -98,7 +98,14 @@ class Bench:
         """The rows of a task at a cap."""
         key = (task.name, cap)
         if key not in self._tables:
-            extent = Extent(self.asked.quick, self.asked.without, self.encoded.bottleneck.dimension, student)
+            extent = Extent(
+                self.asked.quick,
+                self.asked.without,
+                self.encoded.bottleneck.dimension,
+                student,
+                self.archive.has_public_labels(task),
+                len(scene(self.encoded, task, 1, 0).rows),
+            )
             self._tables[key] = entries(self.data, task, cap, extent)
         return self._tables[key]
 

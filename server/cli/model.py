@@ -31,7 +31,7 @@ from server.cli.pupils import (
     StudentOption,
 )
 from server.learning.calibrate import calibrated, judged_bundle
-from server.learning.classifier_bundle import linear_card, write_classifier
+from server.learning.classifier_bundle import linear_card, require_new, require_words, write_classifier
 from server.learning.image_bundle import image_card
 from server.learning.image_training import ImageRecipe, PictureSet, TrainedOnPictures, train_on_pictures
 
@@ -67,10 +67,14 @@ def export(
     With --head and --student, public X-rays without labels weigh it and teach it further. From pictures, small networks
     learn.
     """
+    pupil = Pupil(head, student, encoder, key, split, public, cap_sites, public_shares)
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
         payloads, sites = stored(centre, campaign)
         command, weights, words = published_command(sys.argv[1:]), b"", list[str]()
+        require_words(name or campaign.name, command)
+        require_new(out)
+        evaluation = None if calibration is None else centre.find_evaluation(calibration)
         if isinstance(campaign.release, ImageSpec):
             if head is not None or student is not None or cap_sites:
                 raise ConfigurationError(
@@ -81,13 +85,10 @@ def export(
             learnt = _learn_from_pictures(PictureSet.from_payloads(campaign, payloads))
             card, weights = image_card(name or campaign.name, campaign, learnt, command)
         else:
-            found = Pupil(head, student, encoder, key, split, public, cap_sites, public_shares).learn(
-                campaign, payloads, sites
-            )
+            found = pupil.learn(campaign, payloads, sites)
             words = found.words
             card = linear_card(name or campaign.name, campaign, found.trained, command, found.head, found.student)
-        if calibration is not None:
-            evaluation = centre.find_evaluation(calibration)
+        if evaluation is not None:
             card = calibrated(card, weights, evaluation, answers_to(centre, evaluation))
         bundle = write_classifier(card, out, centre.keys.signing, weights)
         signer = fingerprint(centre.keys.signing.public_key)

@@ -97,7 +97,11 @@ class Told:
 
 @dataclass(frozen=True)
 class Pupil:
-    """What the options say of a head and a student, each of public X-rays, and of sites that lie far out."""
+    """What the options say of a head and a student, each of public X-rays, and of sites that lie far out.
+
+    Raises:
+        ConfigurationError: an option that goes with a head or a student, and neither.
+    """
 
     head: Path | None
     student: Path | None
@@ -108,6 +112,25 @@ class Pupil:
     cap_sites: bool
     shares: str = ESTIMATED
 
+    def __post_init__(self) -> None:
+        if self.student is None and self.shares != ESTIMATED:
+            raise ConfigurationError(
+                f"--public-shares {self.shares} says how frequent the labels are among a student's public X-rays, and "
+                "no --student names those; give --student FILE, or leave --public-shares out"
+            )
+        given = {
+            "--encoder": self.encoder,
+            "--key": self.key,
+            "--split": self.split,
+            "--public": self.count,
+        }
+        idle = [option for option, value in given.items() if value]
+        if self.student is None and self.head is None and idle:
+            raise ConfigurationError(
+                f"{', '.join(idle)} chooses among public X-rays or reads them, and neither --head nor --student names "
+                "any; give one of these, or leave it out"
+            )
+
     def learn(self, campaign: Campaign, payloads: list[bytes], sites: list[str]) -> Learnt:
         """The classifier of a campaign's records, far-out sites pulled back where that is asked for, weighed by the
         head and taught further by the student where there are any.
@@ -116,11 +139,17 @@ class Pupil:
             sites: of each record.
 
         Raises:
-            ConfigurationError: no encoder was named, or another than the campaign's.
+            ConfigurationError: no encoder was named, or another than the campaign's; a head or a student for records
+                that are not of the encoder's own coordinates.
             ParameterError: nothing tells how frequent labels are among the student's X-rays, which are no mixture of
                 them, or are too few; or too few sites to cap one.
         """
         records = TrainingSet.from_payloads(campaign, payloads)
+        if records.release.source != "bottleneck" and not (self.head is None and self.student is None):
+            raise ConfigurationError(
+                f"the records of campaign {campaign.name} are of the encoder's {records.release.source}, and --head "
+                "and --student read its own coordinates; leave them out"
+            )
         words: list[str] = []
         if self.cap_sites or len(set(sites)) > _TWO:
             capped = cap_influence(records, np.array(sites))

@@ -45,12 +45,11 @@ def learn(
 
     With --head and --student, public X-rays without labels weigh it and teach it further.
     """
+    pupil = Pupil(head, student, encoder, key, split, public, cap_sites, public_shares)
     with opened(state) as centre:
         campaign = centre.find_campaign(which)
         payloads, sites = stored(centre, campaign)
-    learnt = Pupil(head, student, encoder, key, split, public, cap_sites, public_shares).learn(
-        campaign, payloads, sites
-    )
+    learnt = pupil.learn(campaign, payloads, sites)
     trained = learnt.trained
     try:
         out.write_bytes(canonical_bytes(trained.classifier))

@@ -119,7 +119,8 @@ def curve(
     raw, certain = _fitted(rows[1], totals), 1 / (totals.sum() + 2)
     fitted = np.clip(raw, certain, 1 - certain)
     units = np.bincount(np.unique(raw, return_inverse=True)[1], weights=totals) / cap  # of each level of the curve
-    supposed = np.clip(fitted, 1 / (units[0] + 2), 1 - 1 / (units[-1] + 2))
+    supposed = np.where(raw == raw[0], np.maximum(fitted, 1 / (units[0] + 2)), fitted)
+    supposed = np.where(raw == raw[-1], np.minimum(supposed, 1 - 1 / (units[-1] + 2)), supposed)
     cells = np.concatenate([totals * (1 - supposed), totals * supposed])
     drawn = drawn_units(cells, cap, generator)
     noise = [np.add.reduceat(drawn_noise(spec, sites, generator), first, axis=1) for _ in rows]

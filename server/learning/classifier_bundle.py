@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from ldp_client.diagnosis.bundle import (
     CARD_FILE,
@@ -20,17 +21,21 @@ from ldp_client.diagnosis.bundle import (
     LearntFrom,
     SharesFrom,
     TaughtBy,
+    Text,
     WeighedBy,
     load,
 )
 from ldp_client.diagnosis.calibration import MILLION
 from ldp_client.diagnosis.classifier import LinearModel
 from ldp_client.errors import ConfigurationError
-from ldp_client.wire.campaign import Campaign, campaign_id
+from ldp_client.wire.campaign import Campaign, Name, campaign_id
 from ldp_client.wire.canonical import canonical_bytes, digest
 from ldp_client.wire.envelope import CLASSIFIER, OneKey, close_envelope
 from ldp_client.wire.signing import Signer
 from server.learning.train import Trained
+
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+_TEXT: TypeAdapter[str] = TypeAdapter(Text)
 
 
 def learnt_from(campaign: Campaign, records: int) -> LearntFrom:
@@ -44,6 +49,27 @@ def learnt_from(campaign: Campaign, records: int) -> LearntFrom:
         unit=campaign.unit,
         cap=campaign.cap,
     )
+
+
+def require_words(name: str, command: str) -> None:
+    """Return if a card can carry this name and this command; asked before anything is learnt.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    try:
+        _NAME.validate_python(name)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"--name: {error.errors(include_input=False, include_url=False)[0]['msg']}; found {ascii(name)[:80]}"
+        ) from None
+    try:
+        _TEXT.validate_python(command)
+    except ValidationError:
+        raise ConfigurationError(
+            "a card has room for a command of 2,000 characters without control characters; this one has "
+            f"{len(command):,}: give shorter file names"
+        ) from None
 
 
 def linear_card(
@@ -104,6 +130,28 @@ def decimal_text(value: float) -> str:
     return f"{value:.{places}f}"
 
 
+def require_new(folder: Path) -> None:
+    """Return if a bundle can be written there; asked before anything is learnt, and again when it is written.
+
+    Raises:
+        ConfigurationError: the folder exists, or the one above it is none.
+    """
+    try:
+        exists = folder.exists()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    if exists:
+        raise ConfigurationError(f"asked to write a classifier to {folder.name!r}, which exists; name a new folder")
+
+
+def _unwritable(folder: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"asked to write a classifier to {folder}, which cannot be made ({error.strerror}); name a new folder in one "
+        "that you may write to"
+    )
+
+
 def write_classifier(card: ClassifierCard, folder: Path, signer: Signer, weights: bytes = b"") -> ClassifierBundle:
     """Write card, weights and signature to a new folder, all or nothing; the bundle as a hospital reads it.
 
@@ -111,15 +159,16 @@ def write_classifier(card: ClassifierCard, folder: Path, signer: Signer, weights
         weights: a safetensors file's bytes, for kinds that have arrays; the card gets their digest.
 
     Raises:
-        ConfigurationError: the folder exists.
+        ConfigurationError: the folder exists, or cannot be made.
         ClassifierError: the bundle does not pass the checks that a hospital makes.
     """
-    if folder.exists():
-        raise ConfigurationError(f"asked to write a classifier to {folder.name!r}, which exists; name a new folder")
+    require_new(folder)
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest() if weights else None})
     body = canonical_bytes(card)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
     try:
         (temporary / CARD_FILE).write_bytes(body)
         if weights:

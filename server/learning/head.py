@@ -31,8 +31,9 @@ from server.learning.train import Sums, Trained, TrainingSet, clipped, direction
 
 Floats = NDArray[np.float64]
 FINDINGS = 500
-PARTS = 100
-"""Of the records, of which the jackknife leaves out one at a time."""
+PARTS, PARTS_FOR_EACH = 100, 10
+"""Of the records, of which the jackknife leaves out one at a time: at least so many, and so many for each number that
+is learnt, since fewer parts than numbers would leave directions in which it sees no noise at all."""
 _SEED = 20131962
 
 
@@ -100,7 +101,9 @@ def jackknife(records: TrainingSet) -> Floats:
     """
     count = len(records.vectors)
     order = np.random.default_rng(_SEED).permutation(count)
-    parts = [records.vectors[rows] for rows in np.array_split(order, min(PARTS, count))]
+    learnt = (records.release.classes - 1) * records.release.input_dimension
+    wanted = max(PARTS, PARTS_FOR_EACH * learnt)
+    parts = [records.vectors[rows] for rows in np.array_split(order, min(wanted, count))]
     sums = [Sums.of(replace(records, vectors=part)) for part in parts]
     whole = Sums.of(records)
     without = np.stack(

@@ -3,7 +3,8 @@
 A record that passed intake can still be crafted: intake proves what a mechanism *can* have drawn, not that it drew it.
 The mean of the records is a sum over sites, so a site with a tenth of the records can move it by a tenth of the longest
 record there is. The cap compares site means, whose spread is known where sites are honest: with v the squared length of
-a record's deviation from the mean of all, site s with n_s records and mean m_s has
+a record's deviation from its own site's mean (the median over sites, weighted by n_s), site s with n_s records and mean
+m_s has
 
     t_s = |m_s - c| sqrt(n_s / v),      c = the geometric median of the site means, weighted by n_s,
 

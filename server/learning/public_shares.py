@@ -7,8 +7,10 @@ X-rays' features is the same mixture of the classes' means that the public X-ray
 
 The records estimate every mu_y without bias, with an error whose covariance is seen in the records themselves; m is
 known. So each p has a residual r(p) = m - sum_y p_y mu_y, normal with mean 0 and covariance C(p) where p is true, and
-with p uniform beforehand a posterior. Moments matched as in Saerens, Latinne and Decaestecker (Neural Computation 14,
-2002) and Lipton, Wang and Smola (ICML 2018), with the records' noise in the likelihood. It costs no epsilon.
+with p uniform beforehand a posterior. C is itself estimated, from N records for K k numbers, so r has Student's t with
+N - K k degrees of freedom in place of the normal distribution. Moments matched as in Saerens, Latinne and Decaestecker
+(Neural Computation 14, 2002) and Lipton, Wang and Smola (ICML 2018), with the records' noise in the likelihood. It
+costs no epsilon.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from ldp_client.errors import ParameterError
+from ldp_client.errors import ParameterError, WaitingError
 from ldp_client.privacy.release_spec import JointCodebookSpec, JointLaplaceSpec, LatentSpec, ReleaseSpec
 from server.learning.student import LEAST_SHARE, Shares
 from server.learning.train import TrainingSet, carried, class_moments, clipped
@@ -32,6 +34,8 @@ Floats = NDArray[np.float64]
 Telling = JointCodebookSpec | JointLaplaceSpec | LatentSpec
 RARE, FAR = 0.01, 0.25
 """Beyond both, public X-rays are no mixture of what hospitals' records speak of."""
+RECORDS_FOR_EACH = 8
+"""So many records for each number of the classes' means; fewer do not show how uncertain these are."""
 _CANDIDATES = 1000
 """At most so many shares are weighed: a lattice on all shares, as fine as that allows."""
 
@@ -79,7 +83,9 @@ def public_shares(records: TrainingSet, public: Floats) -> PublicShares:
         public: coordinates (N, D) of the public X-rays, D at least the release's k.
 
     Raises:
-        ParameterError: the release does not tell the classes' means apart, or too few coordinates or X-rays.
+        ParameterError: the release does not tell the classes' means apart, too few coordinates or X-rays, or X-rays
+            that are all alike.
+        WaitingError: too few records to see how far they scatter.
     """
     spec = records.release
     if not tells_classes(spec):
@@ -88,25 +94,39 @@ def public_shares(records: TrainingSet, public: Floats) -> PublicShares:
         raise ParameterError(
             f"the release takes {spec.input_dimension} coordinates of an X-ray; public ones have shape {public.shape}"
         )
+    learnt = spec.classes * spec.input_dimension
+    if len(records.vectors) < RECORDS_FOR_EACH * learnt:
+        raise WaitingError(
+            f"found {len(records.vectors)} records; to estimate the shares of {spec.classes} labels from "
+            f"{spec.input_dimension} coordinates takes {RECORDS_FOR_EACH * learnt}: gather more first, or give the "
+            "shares, as in --public-shares 0.3,0.7"
+        )
     features = _as_released(spec, public[:, : spec.input_dimension])
+    if not features.std(0).max() > 1e-9:  # features are of length 1 or less
+        raise ParameterError(
+            f"these {len(public)} public X-rays are all alike to the encoder, so they say nothing of how frequent "
+            "labels are among such; give other ones"
+        )
     told_labels, weight = carried(spec, np.eye(spec.classes))
     parts = records.vectors.reshape(len(records.vectors), spec.classes, -1)  # (N, K, 1 + k)
     ones, sums = parts[:, :, 0] / np.diag(told_labels), parts[:, :, 1:] / weight
     moments = class_moments(records)
     if moments is None:
         raise untold()
-    shares = np.maximum(Shares.told_by(moments).mean, LEAST_SHARE)  # among hospitals' X-rays
+    shares = Shares.told_by(moments).mean  # among hospitals' X-rays
     means = sums.mean(0) / shares[:, None]  # (K, k)
     influence = (sums - means * ones[:, :, None]) / shares[:, None]  # of each record on each class's mean
     spread = np.einsum("nyk,nzl->ykzl", influence, influence) / len(parts) ** 2
     own = np.cov(features, rowvar=False).reshape(features.shape[1], -1) / len(features)
+    freedom = len(parts) - learnt
     candidates = _lattice(spec.classes)
     likely, strange, beyond = (np.empty(len(candidates)) for _ in range(3))
     for at, one in enumerate(candidates):
         residual = features.mean(0) - one @ means
         covariance = np.einsum("y,ykzl,z->kl", one, spread, one) + own
         strange[at] = residual @ np.linalg.solve(covariance, residual)
-        likely[at] = -(strange[at] + np.linalg.slogdet(covariance)[1]) / 2
+        tail = (freedom + features.shape[1]) * np.log1p(strange[at] / freedom)
+        likely[at] = -(tail + np.linalg.slogdet(covariance)[1]) / 2
         beyond[at] = residual @ residual - np.trace(covariance)
     posterior = np.exp(likely - likely.max())
     posterior /= posterior.sum()
@@ -114,7 +134,7 @@ def public_shares(records: TrainingSet, public: Floats) -> PublicShares:
     deviation: Floats = np.sqrt(posterior @ (candidates - mean) ** 2)
     free = features.shape[1] - spec.classes + 1
     chance = float(chi2.sf(strange.min(), free)) if free > 0 else 1.0
-    return PublicShares(Shares(mean, deviation), _off(float(beyond[strange.argmin()]), means, spread), chance)
+    return PublicShares(Shares.estimated(mean, deviation), _off(float(beyond[strange.argmin()]), means, spread), chance)
 
 
 def tells_classes(spec: ReleaseSpec) -> TypeGuard[Telling]:

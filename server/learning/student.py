@@ -56,18 +56,33 @@ class Shares:
         classes = len(moments.shares)
         prior = (classes - 1) / (classes**2 * (classes + 1))
         weight = prior / (prior + moments.share_error**2)
-        return cls(weight * moments.shares + (1 - weight) / classes, np.sqrt(weight) * moments.share_error)
+        mean = weight * moments.shares + (1 - weight) / classes
+        return cls.estimated(mean, np.sqrt(weight) * moments.share_error)
+
+    @classmethod
+    def estimated(cls, mean: Floats, deviation: Floats) -> Shares:
+        """Shares of which no more is known than this, none below LEAST_SHARE."""
+        return cls(_possible(mean), deviation)
 
     def likely(self) -> list[Floats]:
-        """The mean, and each label one deviation more and less frequent; all (K,), positive, and summing to 1."""
-        found = [self.mean]
+        """The mean, and each label one deviation more and less frequent; all (K,), positive, and summing to 1.
+
+        Shares that are known stay what they are; of the others none falls below LEAST_SHARE.
+        """
+        found = [_possible(self.mean) if self.deviation.any() else self.mean]
         for label, deviation in enumerate(self.deviation):
             for step in (-deviation, deviation) if deviation > 0 else ():
                 moved = np.clip(self.mean[label] + step, LEAST_SHARE, 1 - LEAST_SHARE)
                 others = self.mean * (1 - moved) / max(1 - self.mean[label], LEAST_SHARE)
-                found.append(np.where(np.arange(len(self.mean)) == label, moved, others))
-        positive = [np.maximum(shares, LEAST_SHARE) for shares in found]
-        return [shares / shares.sum() for shares in positive]
+                found.append(_possible(np.where(np.arange(len(self.mean)) == label, moved, others)))
+        return found
+
+
+def _possible(shares: Floats) -> Floats:
+    """Estimated shares (K,), which may be negative, as positive ones that sum to 1."""
+    positive = np.maximum(shares, LEAST_SHARE)
+    summed: Floats = positive / positive.sum()
+    return summed
 
 
 def teach(trained: Trained, public: Floats, shares: Shares) -> Trained:
@@ -97,7 +112,8 @@ def fit_student(direction: Floats, public: Floats, shares: Shares) -> Floats:
         shares: of the labels among them.
 
     Raises:
-        ParameterError: other shapes, or fewer than ten X-rays for each label.
+        ParameterError: other shapes, fewer than ten X-rays for each label, X-rays that are all alike to the records'
+            classifier, or coordinates that are no numbers.
     """
     classes, taken = len(direction) + 1, direction.shape[1]
     if public.ndim != 2 or public.shape[1] < taken or shares.mean.shape != (classes,) or len(public) < 10 * classes:
@@ -106,9 +122,18 @@ def fit_student(direction: Floats, public: Floats, shares: Shares) -> Floats:
             f"{public.shape} and {len(shares.mean)} shares; give at least {10 * classes} X-rays of {taken} coordinates"
         )
     start = public[:, :taken] @ direction.T @ simplex(classes).T  # (N, K)
+    if not np.isfinite(public).all() or start.std(0).max() <= 1e-9 * np.abs(start).max():
+        raise _alike(public)
     students = [_taught(start, public, one) for one in shares.likely()]
     matrix: Floats = np.mean(students, axis=0)
     return matrix
+
+
+def _alike(public: Floats) -> ParameterError:
+    return ParameterError(
+        f"these {len(public)} public X-rays are too much alike to the encoder, or their coordinates are no numbers, so "
+        "that no label can be told from another among them; give other ones, or leave the student out"
+    )
 
 
 def _taught(scores: Floats, public: Floats, shares: Floats) -> Floats:
@@ -116,7 +141,10 @@ def _taught(scores: Floats, public: Floats, shares: Floats) -> Floats:
     classes = scores.shape[1]
     weights = np.zeros((classes, public.shape[1]))
     for _ in range(ROUNDS):
-        model = LogisticRegression(C=REGULARISATION, max_iter=1000).fit(public, assigned(scores, shares))
+        labels = assigned(scores, shares)
+        if len(np.unique(labels)) < classes:
+            raise _alike(public)
+        model = LogisticRegression(C=REGULARISATION, max_iter=1000).fit(public, labels)
         weights = model.coef_ if classes > 2 else np.vstack([-model.coef_ / 2, model.coef_ / 2])
         scores = public @ weights.T
     # Scores matter up to a number common to all labels, and such rows are what the simplex code spans.

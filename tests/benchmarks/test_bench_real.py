@@ -33,7 +33,17 @@ def one(rows: list[Row], **wanted: object) -> Row:
 
 
 def test_hospital_labels_inverted_turn_the_classifier_around(rows: list[Row]) -> None:
-    assert one(rows, task="pneumonia, labels inverted")["auc_mean"] < 0.2
+    turned = [row for row in rows if row["task"] == "pneumonia, labels inverted"]
+    assert {row["chosen_by"].partition(",")[0] for row in turned} == {"chosen.toml", "fixed beforehand"}
+    assert {row["student"] for row in turned} == {False, True}
+    assert all(row["auc_mean"] < 0.2 for row in turned)
+
+
+def test_a_student_from_a_wrong_start_does_not_find_the_finding(rows: list[Row]) -> None:
+    started = {row["glow"]: row["auc_mean"] for row in rows if row["release"] == "public only" and row["student"]}
+    wrong = [area for glow, area in started.items() if "coordinate 1," not in glow and "0.5 and 0.5" in glow]
+    assert len(wrong) == 3
+    assert max(wrong) < 0.9
 
 
 def test_hospital_labels_permuted_teach_nothing(rows: list[Row]) -> None:
@@ -41,7 +51,7 @@ def test_hospital_labels_permuted_teach_nothing(rows: list[Row]) -> None:
 
 
 def test_chosen_releases_learn_and_dp_glow_does_not(rows: list[Row]) -> None:
-    chosen = one(rows, task="pneumonia", chosen_by="chosen.toml", epsilon=4.0, student=False)
+    chosen = one(rows, task="pneumonia", chosen_by="chosen.toml", epsilon=4.0)
     assert chosen["auc_mean"] > 0.85
     assert one(rows, task="pneumonia", release="dp_glow", epsilon=4.0)["auc_mean"] < chosen["auc_mean"] - 0.1
 

@@ -145,6 +145,51 @@ def test_another_file_meets_no_row_of_this_one(file: Path, tmp_path: Path) -> No
     assert smaller(first).digest not in (first.digest, smaller(second).digest)
 
 
+def test_a_patient_in_two_parts_is_refused(file: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(file))
+    hospital, test = (np.flatnonzero(arrays["split"] == part)[0] for part in ("hospital", "test"))
+    arrays["group_id"][test] = arrays["group_id"][hospital]
+    np.savez(tmp_path / "drawn.npz", **arrays)
+    with pytest.raises(ConfigurationError, match=r"1 of .* values of group_id have X-rays in more than one part"):
+        read_archive(tmp_path / "drawn.npz")
+
+
+def test_public_x_rays_need_no_labels(file: Path, bundle: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(file))
+    public = arrays["split"] == "public"
+    arrays["labels"][public], arrays["subtype"][public] = 0, ""
+    np.savez(tmp_path / "drawn.npz", **arrays)
+    left = ("edges", "variants", "dp-glow", "pictures", "student")
+    found = run(
+        tmp_path / "drawn.npz", bundle, tmp_path / "out", *(word for part in left for word in ("--without", part))
+    )
+    assert {row["track"] for row in rows(found, release="public only")} == {"U"}
+    assert len(rows(found, chosen_by="chosen.toml")) >= 4
+
+
+def test_edges_of_few_records_are_left_out_where_there_are_no_more(file: Path) -> None:
+    task = read_archive(file).task("pneumonia")
+
+    def told(records: int) -> set[str]:
+        return {entry.circumstances for entry in entries("cxr64", task, 1, Extent(dimension=16, records=records))}
+
+    assert told(2000) - told(400) == {"1,000 records"}
+    assert told(400) - told(300) == {"300 records"}
+
+
+def test_rows_say_whose_labels_were_in_view(file: Path) -> None:
+    task = read_archive(file).task("pneumonia")
+    for data, by in (
+        ("cxr64", "chosen.toml"),
+        ("adult64", "chosen.toml, level and number judged on labelled hospital X-rays"),
+    ):
+        table = entries(data, task, 1, Extent(dimension=16))
+        assert {entry.arm.chosen_by for entry in table if entry.arm.chosen_by.startswith("chosen")} == {by}
+        whole = {entry.circumstances for entry in table if entry.arm.chosen_by == by}
+        assert {"", "10 % prevalence", "shifted 2 sd", "uneven sites", "labels inverted"} <= whole
+        assert any(circumstances.startswith("one site of ten crafts") for circumstances in whole)
+
+
 def test_what_cannot_be_measured_is_refused_with_the_way_out(file: Path, bundle: Path, tmp_path: Path) -> None:
     words = ["utility", "--data", str(file), "--encoder", str(bundle), "--out", str(tmp_path)]
     for more, text in (

@@ -124,7 +124,7 @@ def test_the_card_of_a_student_says_what_it_assumes_and_what_its_noise_error_is(
     told = " ".join(a_card(model=WIDE, student=a_student()).lines())
     assert "2000 public X-rays without labels (pixels 444444444444), 16 coordinates, of which the records had 6" in told
     assert "shares of the labels among them (estimated): normal 40 %, pneumonia 60 %" in told
-    assert "moved each number that the student started from by 0.0125" in told
+    assert "moves each coordinate of the records' mean by 0.0125 (one standard deviation)" in told
     assert "moves each number learnt" not in told
     with pytest.raises(ValidationError, match="a student has a share for each label"):
         a_card(model=WIDE, student=a_student(shares=(333_333, 333_333, 333_333)))
@@ -134,7 +134,7 @@ def test_the_card_of_a_head_says_what_was_weighed() -> None:
     head = WeighedBy(xrays=2000, pixels_sha256="4" * 64, coordinates=16, released=6)
     told = " ".join(a_card(model=WIDE, head=head).lines())
     assert "weighed by a head on 2000 public X-rays without labels (pixels 444444444444), 16 coordinates" in told
-    assert "moved each number that the head started from by 0.0125" in told
+    assert "moves each coordinate of the records' mean by 0.0125 (one standard deviation)" in told
     assert "head" not in json.loads(canonical_bytes(a_card()))
     with pytest.raises(ValidationError, match="a head scores at least the 17 coordinates that were released"):
         WeighedBy(**(head.model_dump() | {"released": 17}))

@@ -111,6 +111,16 @@ def test_with_a_pinned_centre_only_its_classifier_runs(place: Path, capsys: pyte
     assert "is not the centre's card" in err
 
 
+def test_a_slip_in_the_sites_folder_does_not_leave_the_signature_unchecked(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pin(place, SigningKey(b"d" * 32))
+    code, out, err = run(capsys, "one.png", "--state", str(place / "sight"))
+    assert code == 2
+    assert "is no folder, so nothing says which centre this site trusts" in " ".join(err.split())
+    assert "one.png" not in out
+
+
 def test_each_mistake_gets_its_own_words(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys)
     assert code == 2

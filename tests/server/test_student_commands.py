@@ -15,19 +15,21 @@ from world import World
 
 import server.cli.main as centre_cli
 from ldp_client.diagnosis.bundle import load
+from ldp_client.errors import ConfigurationError
 from ldp_client.flow.encoder import Encoder, shipped
 from ldp_client.imaging.phantoms import phantoms
 from ldp_client.privacy.drawing import draw, prepare
 from ldp_client.privacy.noise import SystemSource
-from ldp_client.privacy.release_design import joint_codebook
+from ldp_client.privacy.release_design import dp_glow, joint_codebook
 from ldp_client.wire.campaign import Campaign, campaign_id
 from ldp_client.wire.record import codebook_seed, pack
 from server import centre as centres
 from server.centre import open_centre
 from server.cli.published import published_command
+from server.cli.pupils import Pupil
 from server.config import initialise
 
-RECORDS = 24
+RECORDS = 40
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -189,7 +191,7 @@ def test_a_head_weighs_all_coordinates_of_the_encoder_and_a_student_starts_from_
         code, said = command(capsys, "model", "export", *asked(place, name, *xrays, *more, campaign="silent"))
         assert code == 0, said
         assert "weighed by a head on 120 public X-rays without labels" in said
-        assert "each number that the head started from by" in said
+        assert "the privacy noise moves each coordinate of the records' mean by" in said
         card = load(place / name).card
         assert card.head is not None
         assert (card.head.xrays, card.head.coordinates, card.head.released) == (120, 16, 2)
@@ -236,6 +238,52 @@ def test_what_a_student_cannot_do_without_is_named(
         assert code == 2
         assert text in said
         assert not (place / "never").exists()
+
+
+def test_options_that_nothing_would_read_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for more, text in (
+        (
+            ["--public-shares", "hospitals"],
+            "no --student names those; give --student FILE, or leave --public-shares out",
+        ),
+        (["--encoder", "shipped:kermany28", "--public", "9"], "--encoder, --public chooses among public X-rays"),
+        (["--head", str(place / "public.npz"), "--public-shares", "0.3,0.7"], "no --student names those"),
+    ):
+        for verb in (["train"], ["model", "export"]):
+            code, said = command(capsys, *verb, *asked(place, "never", *more))
+            assert code == 2
+            assert text in said
+            assert not (place / "never").exists()
+
+
+def test_what_no_card_can_say_and_no_folder_can_hold_is_said_before_anything_is_learnt(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pupil, "learn", lambda *_: pytest.fail("it learnt first"))
+    (place / "file.json").write_text("{}")
+    for out, more, text in (
+        ("never", ["--name", "My Classifier"], "--name: String should match pattern"),
+        ("never", ["--split", "x" * 2001, "--head", "a.npz"], "a card has room for a command of 2,000 characters"),
+        ("file.json/below", [], "which cannot be made (File exists)"),
+        ("file.json", [], "asked to write a classifier to 'file.json', which exists"),
+        ("never", ["--calibration", "nowhere"], "nowhere"),
+    ):
+        code, said = command(capsys, "model", "export", *asked(place, out, *more))
+        assert code == 2
+        assert text in said
+    assert not (place / "never").exists()
+
+
+def test_records_of_latents_have_neither_head_nor_student() -> None:
+    release = dp_glow(epsilon=8, label_epsilon=4, classes=2, latents=4)
+    campaign = a_campaign("whole", release=release, unit="image", cap=1)
+    payloads = pack(draw(release, prepare(release, np.zeros((2, 4)), np.zeros(2, dtype=np.int64)), [], SystemSource()))
+    for head, student in ((Path("a.npz"), None), (None, Path("a.npz"))):
+        pupil = Pupil(head, student, "shipped:kermany28", "", "", 0, cap_sites=False)
+        with pytest.raises(
+            ConfigurationError, match="records of campaign whole are of the encoder's latents, and --head"
+        ):
+            pupil.learn(campaign, payloads, ["a", "a"])
 
 
 def test_a_card_names_files_without_their_folders_and_not_where_the_centre_lies() -> None:

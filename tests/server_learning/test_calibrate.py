@@ -151,6 +151,20 @@ def test_interval_holds_for_a_classifier_that_is_nearly_always_right(monkeypatch
     assert good >= 0.9  # .64 where each end's own few X-rays were supposed
 
 
+def test_no_range_is_worse_covered_for_lying_between_small_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "REPEATS", 300)
+    spec = histogram(epsilon=1000, classes=2, bins=5, cap=1)
+    counts, right = np.array([15, 2000, 2000, 2000, 15]), np.array([0.002, 0.01, 0.3, 0.99, 0.998])
+    generator, held = np.random.default_rng(1), np.zeros(5)
+    for trial in range(TRIALS):
+        positive = generator.binomial(counts, right)
+        found = curve(counts - positive, positive, spec, 1, 1, NOMINAL, np.random.default_rng(trial))
+        assert found is not None
+        assert len(found.first) == len(counts)
+        held += (found.low <= right) & (right <= found.high)
+    assert (held / TRIALS).min() >= 0.88  # .54 and .60 where the ends' doubt was every range's
+
+
 def test_interval_holds_with_several_equal_xrays_of_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = histogram(epsilon=1, classes=2, bins=BINS, cap=3)
     assert covered(monkeypatch, units=500, cap=3, assumed_cap=3, claimed=spec, share=0.5) >= AT_LEAST

@@ -109,6 +109,14 @@ def test_the_jackknife_finds_the_covariance_of_a_mean() -> None:
     assert np.trace(jackknife(found)) == pytest.approx(np.trace(expected), rel=0.25)
 
 
+def test_the_jackknife_sees_noise_in_every_direction_of_many_numbers() -> None:
+    spec = joint_codebook(epsilon=4, classes=3, bottleneck_dimension=60, codewords=64)
+    generator = np.random.default_rng(2)
+    asking = Asking("e" * 64, ("a", "b", "c"), "image", 1)
+    found = released(asking, spec, generator.normal(size=(600, 60)), generator.integers(3, size=600))
+    assert np.linalg.matrix_rank(jackknife(found)) == 120
+
+
 @pytest.mark.parametrize("name", ["constant", "one_hot", "latent"])
 def test_the_jackknife_covers_how_far_repeated_records_scatter(name: str) -> None:
     repeated = [records(SPECS[name], 800, seed=seed) for seed in range(60)]

@@ -111,6 +111,21 @@ def test_inverted_labels_teach_the_opposite_and_dealt_ones_nothing() -> None:
         assert value > 0.6  # log 2 = 0.693 is chance
 
 
+def test_three_labels_are_told_apart() -> None:
+    release = image(joint_codebook(epsilon=2, classes=3, bottleneck_dimension=2), side=SIDE)
+    campaign = a_campaign(release).model_copy(update={"label_names": ("normal", "bacterial", "viral")})
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 3, 300)
+    wave = 40 * np.sin(np.pi / 2 * np.arange(SIDE))
+    shown = np.stack([np.tile(wave, (SIDE, 1)), np.tile(wave, (SIDE, 1)).T, np.zeros((SIDE, SIDE))])[labels]
+    pixels = np.clip(128 + shown + rng.normal(0, 20, shown.shape), 0, 255).astype(np.uint8)
+    payloads = [payload(one, int(label)) for one, label in zip(pixels, labels, strict=True)]
+    found = train_on_pictures(PictureSet.from_payloads(campaign, payloads), RECIPE)
+    scores = found.classifier.scores(Encoder.load(shipped()), prepared(pixels[:90]))
+    assert scores.shape == (90, 3)
+    assert (scores.argmax(1) == labels[:90]).mean() > 0.9
+
+
 def test_pictures_that_were_not_learnt_from_are_predicted(trained: TrainedOnPictures) -> None:
     assert len(trained.cross_entropy) == 2
     assert max(trained.cross_entropy) < 0.6  # log 2 = 0.693 is chance

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ldp_client.errors import ParameterError
+from ldp_client.errors import ParameterError, WaitingError
 from ldp_client.privacy.release_design import joint_codebook, joint_laplace, latent
 from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks.released import Asking, released
@@ -110,6 +110,29 @@ def test_too_few_coordinates_are_refused() -> None:
     for public in (np.zeros((40, 2)), np.zeros((1, 3)), np.zeros(3)):
         with pytest.raises(ParameterError, match="takes 3 coordinates of an X-ray; public ones have shape"):
             public_shares(records, public)
+    with pytest.raises(ParameterError, match="these 40 public X-rays are all alike"):
+        public_shares(records, np.ones((40, 3)))
+
+
+def test_fewer_records_than_show_how_uncertain_they_are_are_refused() -> None:
+    with pytest.raises(WaitingError, match=r"found 47 records; .* takes 48: gather more first, or give the shares"):
+        found_for(codebook_at(4), (0.5, 0.5), 0, records=47)
+
+
+def test_few_records_of_many_coordinates_are_no_surer_than_they_may_be() -> None:
+    off, release = [], codebook_at(2, bottleneck_dimension=8)
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        ill = float(generator.uniform(0.15, 0.85))
+        noise = [generator.normal(size=(count, 8 - DIMENSION)) for count in (128, 1000)]
+        outputs, labels = points(128, (0.5, 0.5), generator)
+        public, _ = points(1000, (1 - ill, ill), generator)
+        records = released(
+            Asking("e" * 64, ("a", "b"), "image", 1), release, np.column_stack([outputs, noise[0]]), labels
+        )
+        shares = public_shares(records, np.column_stack([public, noise[1]])).shares
+        off.append((shares.mean[1] - ill) / shares.deviation[1])
+    assert np.std(off) < 1.6  # 2 and more where the scatter was taken for known
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 6])

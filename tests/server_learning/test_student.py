@@ -77,6 +77,21 @@ class TestFit:
         with pytest.raises(ParameterError, match="and 3 shares"):
             fit_student(np.ones((1, 2)), points, Shares.known(np.ones(3) / 3))
 
+    def test_public_xrays_that_are_too_much_alike_are_refused(self) -> None:
+        points, labels = chests()
+        shares, start = shares_of(labels), np.ones((1, 2))
+        nothing = np.full(points.shape, np.nan)
+        for public, direction in (
+            (np.ones(points.shape), start),
+            (nothing, start),
+            (points, np.zeros((1, 2))),
+        ):
+            with pytest.raises(ParameterError, match="900 public X-rays are too much alike to the encoder"):
+                fit_student(direction, public, shares)
+        two_kinds = np.repeat(points[:2], 450, axis=0)
+        with pytest.raises(ParameterError, match="too much alike"):
+            fit_student(np.array([[1.0, 0.3], [0.2, 1.0]]), two_kinds, Shares.known(np.ones(3) / 3))
+
 
 class TestAssigned:
     def test_two_labels_are_divided_at_the_quantile(self) -> None:
@@ -119,6 +134,16 @@ class TestShares:
         assert likely.sum(1) == pytest.approx(np.ones(7))
         assert likely.mean(0) == pytest.approx(shares.mean, abs=0.01)
         assert likely[1:3, 0] == pytest.approx([0.4, 0.6])
+
+    def test_a_rare_label_that_is_known_stays_as_rare_as_it_is(self) -> None:
+        points, _ = chests()
+        rare = np.array([0.99, 0.01])
+        assert Shares.known(rare).likely()[0] is rare
+        matrix = fit_student(np.array([[1.0, 0.3]]) * np.sign(simplex(2)[1, 0]), points, Shares.known(rare))
+        assert np.isfinite(matrix).all()
+        assert Shares.estimated(rare, np.full(2, 0.01)).mean.min() == pytest.approx(
+            LEAST_SHARE / (1 + LEAST_SHARE - 0.01)
+        )
 
     def test_no_label_disappears(self) -> None:
         shares = Shares(np.array([0.0, 1.0]), np.array([0.3, 0.3]))
