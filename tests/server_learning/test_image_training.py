@@ -31,13 +31,13 @@ PICTURES = image(joint_codebook(epsilon=2, classes=2, bottleneck_dimension=2), s
 RECIPE = ImageRecipe(networks=2, width=16, epochs=12, batch=16)
 
 
-def a_campaign(release: CampaignRelease = PICTURES) -> Campaign:
+def a_campaign(release: CampaignRelease = PICTURES, label_names: tuple[str, ...] = ("normal", "pneumonia")) -> Campaign:
     return Campaign(
         name="pictures",
         purpose="find pneumonia",
         encoder=Encoder.load(shipped()).digest,
         release=release,
-        label_names=("normal", "pneumonia"),
+        label_names=label_names,
         unit="image",
         cap=1,
         micro_epsilon_per_record=release.loss.micro_epsilon,
@@ -113,7 +113,7 @@ def test_inverted_labels_teach_the_opposite_and_dealt_ones_nothing() -> None:
 
 def test_three_labels_are_told_apart() -> None:
     release = image(joint_codebook(epsilon=2, classes=3, bottleneck_dimension=2), side=SIDE)
-    campaign = a_campaign(release).model_copy(update={"label_names": ("normal", "bacterial", "viral")})
+    campaign = a_campaign(release, ("normal", "bacterial", "viral"))
     rng = np.random.default_rng(4)
     labels = rng.integers(0, 3, 300)
     wave = 40 * np.sin(np.pi / 2 * np.arange(SIDE))
