@@ -56,6 +56,13 @@ def test_chosen_releases_learn_and_dp_glow_does_not(rows: list[Row]) -> None:
     assert one(rows, task="pneumonia", release="dp_glow", epsilon=4.0)["auc_mean"] < chosen["auc_mean"] - 0.1
 
 
+def test_a_student_and_networks_that_saw_pictures_alone_reach_what_they_are_there_for(rows: list[Row]) -> None:
+    taught = [row for row in rows if row["task"] == "pneumonia" and row["chosen_by"].startswith("chosen.toml, ")]
+    assert {row["epsilon"] for row in taught} == {1.0, 4.0}
+    assert all(row["student"] and row["auc_mean"] > 0.93 for row in taught)
+    assert one(rows, task="pneumonia", release="image", epsilon=4.0)["auc_mean"] > 0.88
+
+
 def test_peers_learn_as_well_as_such_peers_do(rows: list[Row]) -> None:
     assert one(rows, release="no noise", glow="map")["auc_mean"] > 0.9
     assert one(rows, release="no noise", glow="none: raw images")["auc_mean"] > 0.85
