@@ -34,6 +34,7 @@ _CURVES: tuple[tuple[str, dict[str, object], dict[str, Any]], ...] = (
         {"color": "#5b8def", "marker": "^"},
     ),
     ("latent, k = 2", {"release": "latent", "glow": "map 2"}, {"color": "#9db8f2", "marker": "v", "ls": "--"}),
+    ("networks that saw pictures alone", {"release": "image"}, {"color": "#7a8b1f", "marker": "h", "ls": "-"}),
     (
         "local statistics, no GLOW, k = 8",
         {"mechanism": "codebook", "label_code": "simplex", "glow": "none: statistics 8"},
