@@ -58,9 +58,9 @@ EDGED = (_TWO, _EIGHT, Wanted("codebook", "map 8", "one_hot", "1/2"))
 CONTROL = Wanted("laplace", "map 8", "one_hot", "1", "3")
 """Of the control with permuted labels: its class means are told apart whatever the prevalence, and it is drawn fast."""
 CONTROL_REPEATS = 100
+"""So many, since the direction of permuted labels is a matter of chance, and only its mean says that nothing leaks."""
 ORIENTATION = Wanted("codebook", "bottleneck 1", "simplex", "7/10")
 """One coordinate and the labels' shares: all that hospitals need to say where a student does the rest."""
-"""So many, since the direction of permuted labels is a matter of chance, and only its mean says that nothing leaks."""
 
 
 @dataclass(frozen=True, eq=False)
