@@ -117,12 +117,12 @@ def test_a_student_is_told_the_public_shares_where_records_tell_them(normal: Enc
     tells = Wanted("codebook", "map 2", "one_hot", "7/10")
     few_ill = scene(normal, task, 1, 0, (rare(0.2),))
     for wanted in (tells, Wanted("codebook", "map 2", "simplex", "7/10")):
-        assert ours(wanted, student=pupil).score(few_ill, Fraction(8)).shape == (300, 2)
-    estimated, supposed = pupil.shares
-    assert estimated is not None
-    assert supposed is not None
-    assert estimated.mean[1] == pytest.approx(0.6, abs=0.12)  # of the public pool
-    assert supposed.mean[1] == pytest.approx(0.2, abs=0.1)  # of the hospitals
+        for _ in range(6):  # one alone may miss by .2
+            assert ours(wanted, student=pupil).score(few_ill, Fraction(8)).shape == (300, 2)
+    told = [shares.mean[1] for shares in pupil.shares if shares is not None]
+    assert len(told) == 12
+    assert np.mean(told[:6]) == pytest.approx(0.6, abs=0.15)  # of the public pool
+    assert np.mean(told[6:]) == pytest.approx(0.2, abs=0.1)  # of the hospitals
 
 
 def test_no_student_takes_over_where_public_xrays_are_of_another_kind(normal: Encoded) -> None:
