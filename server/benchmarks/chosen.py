@@ -41,7 +41,7 @@ def chosen(data: str, task: str, epsilon: Fraction, file: Path | None = None, *,
 def chosen_by(data: str, task: str, *, student: bool = False) -> str:
     """What rows of `chosen` say of the choice: the file, and whose labels were in view. Raises what `chosen` does."""
     _, lines = _table(data, task, None, student)
-    return ", ".join([FILE, *([str(lines[_LOOKED_AT])] if _LOOKED_AT in lines else [])])
+    return f"{FILE}, {lines[_LOOKED_AT]}" if _LOOKED_AT in lines else FILE
 
 
 def _table(data: str, task: str, file: Path | None, student: bool) -> tuple[str, dict[str, Any]]:

@@ -62,7 +62,8 @@ _LEVELS: tuple[tuple[str, dict[str, object], dict[str, Any]], ...] = (
 
 def curves_png(rows: Iterable[Row]) -> bytes:
     """A panel for each task and cap of the rows that are measured as things are."""
-    usual = [row for row in rows if "," not in row["task"]]
+    # Of who chose, the name of the file is enough here.
+    usual = [{**row, "chosen_by": row["chosen_by"].partition(",")[0]} for row in rows if "," not in row["task"]]
     places = list(dict.fromkeys((row["task"], row["cap"]) for row in usual))
     columns = min(2, len(places))
     lines = -(-len(places) // columns)
@@ -111,9 +112,4 @@ def _per_unit(row: Row) -> float:
 
 
 def _fits(row: Row, wanted: dict[str, object]) -> bool:
-    return all(row[key] == value or _chosen_so(key, row[key], value) for key, value in wanted.items())
-
-
-def _chosen_so(key: str, found: object, wanted: object) -> bool:
-    """`chosen_by` may go on after the file's name."""
-    return key == "chosen_by" and str(found).startswith(f"{wanted}, ")
+    return all(row[key] == value for key, value in wanted.items())

@@ -99,12 +99,12 @@ class Bench:
         key = (task.name, cap)
         if key not in self._tables:
             extent = Extent(
-                self.asked.quick,
-                self.asked.without,
-                self.encoded.bottleneck.dimension,
-                student,
-                self.archive.has_public_labels(task),
-                len(scene(self.encoded, task, 1, 0).rows),
+                quick=self.asked.quick,
+                without=self.asked.without,
+                dimension=self.encoded.bottleneck.dimension,
+                student=student,
+                public_labels=self.archive.has_public_labels(task),
+                records=len(scene(self.encoded, task, 1, 0).rows),
             )
             self._tables[key] = entries(self.data, task, cap, extent)
         return self._tables[key]
@@ -156,11 +156,14 @@ class Bench:
         ]
         write_array(job.file, np.stack(scores).astype(np.float32))
 
-    def measured(self) -> dict[str, list[Measured]]:
-        """Every row with its areas, by task."""
+    def measured(self, report: Report) -> dict[str, list[Measured]]:
+        """Every row with its areas on every resampling, by task: minutes, where there are many."""
         found: dict[str, list[Measured]] = {}
-        tests = {}
-        for job in self.jobs():
+        tests, jobs, began = {}, list(self.jobs()), time.monotonic()
+        for done, job in enumerate(jobs):
+            if done:
+                left = (time.monotonic() - began) / done * (len(jobs) - done)
+                report(f"resampled {done} of {len(jobs)} rows", done / len(jobs), left)
             task = self.archive.task(job.task)
             rows = np.flatnonzero((self.archive.part == "test") & (task.labels >= 0))
             if job.task not in tests:
@@ -207,7 +210,7 @@ def _measured(bench: Bench, report: Report, started: float) -> Path:
         done += job.seconds
         took = time.monotonic() - began
         report(f"{job.task}, cap {job.cap}, row {job.place}", done / total, took / done * (total - done))
-    measured = bench.measured()
+    measured = bench.measured(report)
     about = {
         "data": bench.archive.name,
         "data_sha256": bench.archive.digest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -131,24 +132,27 @@ def decimal_text(value: float) -> str:
 
 
 def require_new(folder: Path) -> None:
-    """Return if a bundle can be written there; asked before anything is learnt, and again when it is written.
+    """Return if a bundle may be written there; asked before anything is learnt. Nothing is made.
 
     Raises:
-        ConfigurationError: the folder exists, or the one above it is none.
+        ConfigurationError: the folder exists, or cannot be made below what does.
     """
     try:
-        exists = folder.exists()
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists():
+            raise ConfigurationError(f"asked to write a classifier to {folder.name!r}, which exists; name a new folder")
+        above = next(parent for parent in folder.absolute().parents if parent.exists())
     except OSError as error:
-        raise _unwritable(folder, error) from error
-    if exists:
-        raise ConfigurationError(f"asked to write a classifier to {folder.name!r}, which exists; name a new folder")
+        raise _unwritable(folder, str(error.strerror)) from error
+    if not above.is_dir():
+        raise _unwritable(folder, f"{above.name} is a file")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise _unwritable(folder, f"{above} may not be written to")
 
 
-def _unwritable(folder: Path, error: OSError) -> ConfigurationError:
+def _unwritable(folder: Path, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"asked to write a classifier to {folder}, which cannot be made ({error.strerror}); name a new folder in one "
-        "that you may write to"
+        f"asked to write a classifier to {folder}, which cannot be made ({why}); name a new folder in one that you may "
+        "write to"
     )
 
 
@@ -166,9 +170,10 @@ def write_classifier(card: ClassifierCard, folder: Path, signer: Signer, weights
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest() if weights else None})
     body = canonical_bytes(card)
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise _unwritable(folder, str(error.strerror)) from error
     try:
         (temporary / CARD_FILE).write_bytes(body)
         if weights:

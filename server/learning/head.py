@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError, WaitingError
 from ldp_client.privacy.labels import simplex
+from ldp_client.privacy.release_spec import ReleaseSpec
 from server.learning.pseudo_findings import pseudo_findings
 from server.learning.train import Sums, Trained, TrainingSet, clipped, direction
 
@@ -66,7 +67,7 @@ def fit_head(records: TrainingSet, public: Floats) -> Floats:
             f"asked for a head of {classes} labels and {k} coordinates from public coordinates of shape "
             f"{public.shape}; give at least {10 * classes} X-rays of {k} coordinates"
         )
-    needed = 2 * (classes - 1) * k
+    needed = 2 * _learnt(spec)
     if len(records.vectors) < needed:
         raise WaitingError(
             f"found {len(records.vectors)} records; a head of {classes} labels and {k} coordinates needs {needed}, to "
@@ -101,8 +102,7 @@ def jackknife(records: TrainingSet) -> Floats:
     """
     count = len(records.vectors)
     order = np.random.default_rng(_SEED).permutation(count)
-    learnt = (records.release.classes - 1) * records.release.input_dimension
-    wanted = max(PARTS, PARTS_FOR_EACH * learnt)
+    wanted = max(PARTS, PARTS_FOR_EACH * _learnt(records.release))
     parts = [records.vectors[rows] for rows in np.array_split(order, min(wanted, count))]
     sums = [Sums.of(replace(records, vectors=part)) for part in parts]
     whole = Sums.of(records)
@@ -117,3 +117,8 @@ def jackknife(records: TrainingSet) -> Floats:
     off = without - without.mean(0)
     covariance: Floats = (len(parts) - 1) / len(parts) * off.T @ off
     return covariance
+
+
+def _learnt(spec: ReleaseSpec) -> int:
+    """(K-1) k, the numbers that records of a release teach."""
+    return (spec.classes - 1) * spec.input_dimension

@@ -5,12 +5,13 @@ X-rays' features is the same mixture of the classes' means that the public X-ray
 
     m  =  sum_y  p_y mu_y
 
-The records estimate every mu_y without bias, with an error whose covariance is seen in the records themselves; m is
-known. So each p has a residual r(p) = m - sum_y p_y mu_y, normal with mean 0 and covariance C(p) where p is true, and
-with p uniform beforehand a posterior. C is itself estimated, from N records for K k numbers, so r has Student's t with
-N - K k degrees of freedom in place of the normal distribution. Moments matched as in Saerens, Latinne and Decaestecker
-(Neural Computation 14, 2002) and Lipton, Wang and Smola (ICML 2018), with the records' noise in the likelihood. It
-costs no epsilon.
+The records estimate every mu_y, as what they say of its sum over a share that they estimate too, with an error whose
+covariance is seen in the records themselves; m is known. So each p has a residual r(p) = m - sum_y p_y mu_y, normal
+with mean 0 and covariance C(p) where p is true, and with p uniform beforehand a posterior. C is itself estimated, from
+N records for K k numbers, so r has Student's t with N - K k degrees of freedom in place of the normal distribution, and
+its squared length for the best p an F distribution in place of chi squared. Moments matched as in Saerens, Latinne and
+Decaestecker (Neural Computation 14, 2002) and Lipton, Wang and Smola (ICML 2018), with the records' noise in the
+likelihood. It costs no epsilon.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.stats import f
 
 from ldp_client.errors import ParameterError, WaitingError
 from ldp_client.privacy.release_spec import JointCodebookSpec, JointLaplaceSpec, LatentSpec, ReleaseSpec
@@ -133,7 +134,7 @@ def public_shares(records: TrainingSet, public: Floats) -> PublicShares:
     mean = posterior @ candidates
     deviation: Floats = np.sqrt(posterior @ (candidates - mean) ** 2)
     free = features.shape[1] - spec.classes + 1
-    chance = float(chi2.sf(strange.min(), free)) if free > 0 else 1.0
+    chance = float(f.sf(strange.min() / free, free, freedom)) if free > 0 else 1.0
     return PublicShares(Shares.estimated(mean, deviation), _off(float(beyond[strange.argmin()]), means, spread), chance)
 
 

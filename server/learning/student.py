@@ -61,15 +61,12 @@ class Shares:
 
     @classmethod
     def estimated(cls, mean: Floats, deviation: Floats) -> Shares:
-        """Shares of which no more is known than this, none below LEAST_SHARE."""
+        """Shares of which no more is known than this, each raised to LEAST_SHARE before they are made to sum to 1."""
         return cls(_possible(mean), deviation)
 
     def likely(self) -> list[Floats]:
-        """The mean, and each label one deviation more and less frequent; all (K,), positive, and summing to 1.
-
-        Shares that are known stay what they are; of the others none falls below LEAST_SHARE.
-        """
-        found = [_possible(self.mean) if self.deviation.any() else self.mean]
+        """The mean, and each label one deviation more and less frequent; all (K,), positive, and summing to 1."""
+        found = [self.mean]
         for label, deviation in enumerate(self.deviation):
             for step in (-deviation, deviation) if deviation > 0 else ():
                 moved = np.clip(self.mean[label] + step, LEAST_SHARE, 1 - LEAST_SHARE)

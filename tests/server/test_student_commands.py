@@ -264,7 +264,8 @@ def test_what_no_card_can_say_and_no_folder_can_hold_is_said_before_anything_is_
     for out, more, text in (
         ("never", ["--name", "My Classifier"], "--name: String should match pattern"),
         ("never", ["--split", "x" * 2001, "--head", "a.npz"], "a card has room for a command of 2,000 characters"),
-        ("file.json/below", [], "which cannot be made (File exists)"),
+        ("file.json/below", [], "which cannot be made (file.json is a file)"),
+        ("new/below", ["--name", "My Classifier"], "--name: String should match pattern"),
         ("file.json", [], "asked to write a classifier to 'file.json', which exists"),
         ("never", ["--calibration", "nowhere"], "nowhere"),
     ):
@@ -272,6 +273,7 @@ def test_what_no_card_can_say_and_no_folder_can_hold_is_said_before_anything_is_
         assert code == 2
         assert text in said
     assert not (place / "never").exists()
+    assert not (place / "new").exists()
 
 
 def test_records_of_latents_have_neither_head_nor_student() -> None:

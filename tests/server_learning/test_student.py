@@ -146,7 +146,7 @@ class TestShares:
         )
 
     def test_no_label_disappears(self) -> None:
-        shares = Shares(np.array([0.0, 1.0]), np.array([0.3, 0.3]))
+        shares = Shares.estimated(np.array([0.0, 1.0]), np.array([0.3, 0.3]))
         assert min(one.min() for one in shares.likely()) >= LEAST_SHARE / (1 + LEAST_SHARE)
 
     def test_the_mean_is_nearer_the_truth_than_the_estimate_and_the_deviation_says_how_near(self) -> None:
