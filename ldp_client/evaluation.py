@@ -26,7 +26,6 @@ from ldp_client.errors import ParameterError, PolicyRefusedError, QuarantinedErr
 from ldp_client.evaluation_set import evaluation_items
 from ldp_client.flow.encoder import Encoder
 from ldp_client.imaging.dataset import DataSet, Item
-from ldp_client.ledger.queries import OpenQuery
 from ldp_client.ledger.store import SiteLedger
 from ldp_client.privacy.histogram import Histogram, count
 from ldp_client.privacy.noise import ByteSource
@@ -79,7 +78,9 @@ def evaluate(
     policy = ledger.standing_approval(evaluation, today().isoformat()).policy
     resumed = ledger.open_query(name)
     # What a crash left open pays for the units that were charged, and for no others.
-    items = evaluation_items(data_set, policy, ledger) if resumed is None else _of_units(data_set, resumed)
+    items = evaluation_items(data_set, policy, ledger)
+    if resumed is not None:
+        items = [item for item in items if item.patient in resumed.units]
 
     # (1) to (4) The clean scores stay in memory, as bins.
     scored = _score(evaluation, bundle, data_set, encoder, items, chunk, progress)
@@ -119,10 +120,6 @@ def _fitting_bundle(evaluation: Evaluation, data_set: DataSet, encoder: Encoder)
         )
     bundle.check_encoder(encoder)
     return bundle
-
-
-def _of_units(data_set: DataSet, query: OpenQuery) -> list[Item]:
-    return sorted((item for item in data_set.items if item.patient in query.units), key=lambda item: item.identity)
 
 
 @dataclass(frozen=True, eq=False)

@@ -321,6 +321,29 @@ def test_a_query_left_open_pays_for_its_units_and_no_others(world: World, exact:
     assert sum(isinstance(entry, Query) for entry in entries(world)) == 1
 
 
+def test_a_query_left_open_counts_no_xray_that_was_charged_for_a_record(world: World, exact: None) -> None:
+    ledger, policy = world.site.ledger, world.site.ledger.policy()[1]  # type: ignore[index]
+    xrays = Counter(item.patient for item in held(world).items)
+    first = min(evaluation_items(held(world), policy, ledger), key=lambda item: xrays[item.patient])
+    others = xrays[first.patient] - 1
+    ledger.charge(CAMPAIGN, [ChargeRequest(b"x" * 32, first.identity, bytes(32))], DAY)
+    ledger.query(EVALUATION, [first.patient], bytes(32), DAY)
+    answered = run(world)
+    assert answered == Answered(xrays=min(2, others), units=1, left_out=0)
+    assert counted(world).sum() == min(2, others)
+
+
+def test_a_query_left_open_counts_nobody_whom_a_merge_has_made_a_released_patient(world: World, exact: None) -> None:
+    ledger, policy = world.site.ledger, world.site.ledger.policy()[1]  # type: ignore[index]
+    inside = evaluation_items(held(world), policy, ledger)[0]
+    outside = releasable(held(world), policy, ledger).items[0]
+    ledger.query(EVALUATION, [inside.patient], bytes(32), DAY)
+    ledger.charge(CAMPAIGN, [ChargeRequest(outside.patient, outside.identity, bytes(32))], DAY)
+    ledger.merge(outside.patient, inside.patient)
+    assert run(world) == Answered(xrays=0, units=1, left_out=0)
+    assert counted(world).sum() == 0
+
+
 def test_a_second_query_and_a_second_answer_are_refused(world: World) -> None:
     query = world.site.ledger.query(EVALUATION, [held(world).items[0].patient], bytes(32), DAY)
     head = world.site.ledger.head()
