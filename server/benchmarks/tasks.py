@@ -101,7 +101,8 @@ def read_archive(path: Path, public: Path | None = None) -> Archive:
 
     Raises:
         ConfigurationError: no such file; a public file beside one that has a public part, or none beside one that has
-            not; a part without X-rays, or without one of the labels; a patient's group in two parts.
+            not; a part without X-rays, or without one of the labels; a patient's group in two parts, or an X-ray in
+            both files.
         VerificationError: neither of the two data sets.
     """
     if _has_field(path, "train_images"):
@@ -152,7 +153,10 @@ def _with_patients(path: Path, public: Path | None) -> Archive:
             if has_public
             else f"{path.name} has no public images; name a file that has some with --public"
         )
-    files = [own] if public is None else [own, _public_part(public)]
+    files = [own]
+    if public is not None:
+        files.append(_public_part(public))
+        _require_strangers(path, own, public, files[1])
     part = np.concatenate([data.split for data in files])
     groups = np.concatenate([data.group_id for data in files])
     part = np.where((part == "public") & _chosen_for_validation(groups), "validation", part)
@@ -160,7 +164,7 @@ def _with_patients(path: Path, public: Path | None) -> Archive:
     names = tuple(name.replace("_", " ") for name in own.label_names)
     tasks = [Task("pneumonia", names, labels, _subgroups(files, labels, part))]
     if own.subtype is not None:
-        tasks += _subtypes(own.subtype)
+        tasks += _subtypes(np.concatenate([_subtype_of(data) for data in files]))
     return Archive(
         name=path.stem,
         family=None if own.source is None or len(set(own.source.tolist())) > 1 else str(own.source[0]),
@@ -186,6 +190,30 @@ def _require_apart(path: Path, part: NDArray[np.str_], groups: NDArray[np.str_])
         )
 
 
+def _require_strangers(path: Path, own: Cxr64, public: Path, theirs: Cxr64) -> None:
+    """Return if the public X-rays of another file are none of this one's, and of other people as far as either says."""
+    here = {hashlib.sha256(image.tobytes()).digest() for image in own.images}
+    same = sum(hashlib.sha256(image.tobytes()).digest() in here for image in theirs.images)
+    if same:
+        raise ConfigurationError(
+            f"{same} of {len(theirs.images)} public X-rays in {public.name} are in {path.name} too, where they are "
+            "tested on or released; take them out of one of the two files"
+        )
+    if own.source is not None and theirs.source is not None and not np.isin(theirs.source, own.source).any():
+        return  # names of two collections have nothing to do with each other
+    both = np.intersect1d(own.group_id, theirs.group_id)
+    if len(both):
+        raise ConfigurationError(
+            f"{len(both)} values of group_id in {path.name} are among the public X-rays of {public.name} too: take "
+            "these patients out of one of the two files, or, if they are other people, say so by a field `source`, "
+            "the collection's name for each X-ray, in both"
+        )
+
+
+def _subtype_of(data: Cxr64) -> NDArray[np.str_]:
+    return np.full(len(data.labels), "") if data.subtype is None else data.subtype
+
+
 def _public_part(path: Path) -> Cxr64:
     data = load_cxr64(path)
     rows = data.split == "public"
@@ -198,6 +226,8 @@ def _public_part(path: Path) -> Cxr64:
         data.patient_id[rows],
         data.group_id[rows],
         data.split[rows],
+        source=None if data.source is None else data.source[rows],
+        subtype=None if data.subtype is None else data.subtype[rows],
     )
 
 

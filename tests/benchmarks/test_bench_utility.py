@@ -154,6 +154,51 @@ def test_a_patient_in_two_parts_is_refused(file: Path, tmp_path: Path) -> None:
         read_archive(tmp_path / "drawn.npz")
 
 
+def apart(file: Path, folder: Path, **changes: object) -> tuple[Path, Path]:
+    """The same data as two files, public X-rays in one and all others in the other; None leaves a field out."""
+    arrays = dict(np.load(file))
+    public = arrays["split"] == "public"
+    for name, rows in (("own.npz", ~public), ("public.npz", public)):
+        parts = {key: value if key == "label_names" else value[rows] for key, value in arrays.items()}
+        own = {key: value for key, value in changes.items() if name == "public.npz"}
+        np.savez(folder / name, **{key: value for key, value in (parts | own).items() if value is not None})
+    return folder / "own.npz", folder / "public.npz"
+
+
+def test_public_x_rays_of_another_file_bring_what_they_have(file: Path, tmp_path: Path) -> None:
+    whole = read_archive(file)
+    for kinds in (None, "theirs"):
+        own, public = apart(file, tmp_path, **({} if kinds else {"subtype": None}))
+        found = read_archive(own, public)
+        assert [task.name for task in found.tasks] == [task.name for task in whole.tasks]
+        assert all(len(task.labels) == len(found.part) for task in found.tasks)
+        three = found.task("subtype of three")
+        assert found.has_public_labels(found.task("pneumonia"))
+        assert found.has_public_labels(three) is (kinds is not None)
+        assert len(np.unique(three.labels[found.part == "test"])) == 3
+
+
+def test_public_x_rays_of_another_file_are_none_of_this_one(file: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(file))
+    test = arrays["images"][arrays["split"] == "test"]
+    public = arrays["images"][arrays["split"] == "public"].copy()
+    public[:3] = test[:3]
+    with pytest.raises(ConfigurationError, match=r"3 of .* public X-rays in public\.npz are in own\.npz too"):
+        read_archive(*apart(file, tmp_path, images=public))
+
+
+def test_public_x_rays_of_another_file_are_of_other_people(file: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(file))
+    groups = arrays["group_id"][arrays["split"] == "public"].copy()
+    groups[:2] = arrays["group_id"][arrays["split"] == "test"][0]
+    words = r"1 values of group_id in own\.npz are among the public X-rays of public\.npz too"
+    for source in (np.full(len(groups), "drawn"), None):
+        with pytest.raises(ConfigurationError, match=words):
+            read_archive(*apart(file, tmp_path, group_id=groups, source=source))
+    found = read_archive(*apart(file, tmp_path, group_id=groups, source=np.full(len(groups), "elsewhere")))
+    assert found.family == "drawn"
+
+
 def test_public_x_rays_need_no_labels(file: Path, bundle: Path, tmp_path: Path) -> None:
     arrays = dict(np.load(file))
     public = arrays["split"] == "public"
