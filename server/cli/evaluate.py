@@ -19,6 +19,7 @@ from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.histogram import histogram, noise_variance
 from ldp_client.privacy.loss import exact_fraction
 from ldp_client.privacy.meaning import in_words
+from ldp_client.privacy.spec import MAX_BINS
 from ldp_client.wire.campaign import WARN_ABOVE, Unit
 from ldp_client.wire.evaluation import MAX_CLASSIFIER_BYTES, Evaluation, asked_id
 from server.centre import close_campaign
@@ -48,7 +49,7 @@ def publish(
     purpose: Annotated[str | None, typer.Option(help="What it is for; the classifier's purpose if not given.")] = None,
     unit: Annotated[str, typer.Option(help="patient or image.")] = "patient",
     cap: Annotated[int, typer.Option(help="X-rays of one unit that count, at most.", min=1)] = 1,
-    bins: Annotated[int, typer.Option(help="Bins of the score.", min=2)] = DEFAULT_BINS,
+    bins: Annotated[int, typer.Option(help="Bins of the score.", min=2, max=MAX_BINS)] = DEFAULT_BINS,
     edges: Annotated[
         str | None, typer.Option(help="Borders between bins, such as -1,0,1; if not given, from the classifier's card.")
     ] = None,
@@ -209,6 +210,12 @@ def report(which: Which, state: State = HERE, output: Output = Format.TABLE) -> 
                 "no AUC is stated where the noise hides how many X-rays there are: "
                 "more sites or more epsilon would tell"
             )
+        for one in rows:
+            if one.site is None and one.auc is not None and (one.negative, one.positive) not in curves:
+                say(
+                    f"no probability of {one.positive}, not {one.negative}: its AUC may be one half, and a curve would "
+                    "climb with the noise"
+                )
         for curve in curves.values():
             show(
                 [_for_people(one) for one in _ranges(curve)],

@@ -64,8 +64,8 @@ CapOption = Annotated[
     ),
 ]
 CONDITION = (
-    "the student has taken these shares for those of the public X-rays too; where they are others it makes the "
-    "classifier worse: learn without --student there"
+    "the student took the hospitals' shares for those of the public X-rays, drawn towards equal ones as far as they "
+    "are unsure: {}; where the public X-rays have others it makes the classifier worse: learn without --student there"
 )
 ESTIMATED, HOSPITALS = "estimated", "hospitals"
 _ROUNDED = 0.01
@@ -157,8 +157,8 @@ class Pupil:
             records = capped.training_set if self.cap_sites else records
         trained = train(records)
         if trained.moments is not None:
-            shares = zip(campaign.label_names, trained.moments.shares, strict=True)
-            words.append("estimated shares: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares))
+            moments = Shares(trained.moments.shares, trained.moments.share_error)
+            words.append(f"estimated shares among the hospitals' X-rays: {_shown(campaign.label_names, moments)}")
         told = None if self.student is None else self._known(records, trained)
         released, head = records.release.input_dimension, None
         if self.head is not None:
@@ -188,16 +188,14 @@ class Pupil:
                 '`constant = "7/10"` in the next campaign.toml, give the shares themselves, as in --public-shares '
                 "0.3,0.7, or leave the student out"
             )
-        return Told(Shares.told_by(trained.moments), "hospitals", CONDITION)
+        told = Shares.told_by(trained.moments)
+        shown = _shown(records.campaign.label_names, told)
+        return Told(told, "hospitals", f"{CONDITION.format(shown)}{_doubt(told)}")
 
     def _estimated(self, records: TrainingSet, public: NDArray[np.float64]) -> Told:
         names = records.campaign.label_names
         found = public_shares(records, public).of_a_mixture(names)
-        parts = zip(names, found.mean, found.deviation, strict=True)
-        shown = ", ".join(f"{name} {100 * mean:.0f} % (+- {100 * error:.0f})" for name, mean, error in parts)
-        said = f"estimated shares among the public X-rays: {shown}"
-        if found.deviation.max() > _UNSURE:
-            said += "; a student who is told wrong shares may be worse than none: compare both by an evaluation"
+        said = f"estimated shares among the public X-rays: {_shown(names, found)}{_doubt(found)}"
         return Told(found, "estimated", said)
 
     def _given(self, label_names: tuple[str, ...]) -> NDArray[np.float64]:
@@ -240,6 +238,17 @@ class Pupil:
         images = read_images(xrays, key=self.key, split=self.split, side=encoder.content)
         chosen = images[public_indices(images, self.count or len(images))]
         return chosen, encoded(encoder, chosen)
+
+
+def _shown(label_names: tuple[str, ...], shares: Shares) -> str:
+    parts = zip(label_names, shares.mean, shares.deviation, strict=True)
+    return ", ".join(f"{name} {100 * mean:.0f} % (+- {100 * error:.0f})" for name, mean, error in parts)
+
+
+def _doubt(shares: Shares) -> str:
+    if shares.deviation.max() <= _UNSURE:
+        return ""
+    return "; a student who is told wrong shares may be worse than none: compare both by an evaluation"
 
 
 def _example(classes: int) -> str:

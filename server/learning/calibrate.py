@@ -29,8 +29,10 @@ from ldp_client.errors import ConfigurationError
 from ldp_client.privacy.histogram import noise_variance
 from ldp_client.privacy.spec import HistogramSpec
 from ldp_client.wire.evaluation import Evaluation, asked_id
-from server.learning.evaluate import CLEAR, LEVEL, counted, drawn_noise, drawn_units, pairs
+from server.learning.evaluate import CLEAR, LEVEL, counted, drawn_noise, drawn_units, interval, pairs
 
+CHANCE = 0.5
+"""The AUC of scores that say nothing."""
 LEAST = 10
 """X-rays of a group at least, however small the noise is."""
 Floats = NDArray[np.float64]
@@ -62,7 +64,10 @@ class StatedError:
 
 
 def calibrate(evaluation: Evaluation, answers: Mapping[str, bytes], *, level: float = LEVEL) -> Calibration | None:
-    """The curve of each pair over all sites; None where the noise hides how many X-rays there are of every pair.
+    """The curve of each pair over all sites that the scores tell apart; None where that is none.
+
+    A pair has no curve where the noise hides how many X-rays there are, or where the AUC may be 1/2 or less: the curve
+    of scores that say nothing climbs all the same, as far as sampling and noise have put their largest ones high.
 
     Args:
         answers: the stored answer of each site.
@@ -74,7 +79,9 @@ def calibrate(evaluation: Evaluation, answers: Mapping[str, bytes], *, level: fl
     counts, sites = _together(evaluation, answers)
     curves = []
     for a, b, negative, positive, generator in pairs(evaluation, counts, "calibration"):
-        found = curve(negative, positive, evaluation.histogram, evaluation.cap, sites, level, generator)
+        told = (negative, positive, evaluation.histogram, evaluation.cap, sites, level, generator)
+        _, low, *_ = interval(*told)
+        found = None if low is None or low <= CHANCE else curve(*told)
         if found is not None:
             edges = tuple(evaluation.edges[start - 1] for start in found.first[1:])
             xrays = (int(negative.sum()), int(positive.sum()))
@@ -204,7 +211,7 @@ def calibrated(
         weights: the bytes of the classifier's arrays, if its kind has some.
 
     Raises:
-        ConfigurationError: the evaluation judged another classifier, or the noise hides how many X-rays there are.
+        ConfigurationError: the evaluation judged another classifier, or there is no curve of any pair.
         WaitingError, FormatError: as `calibrate`.
     """
     judged = judged_bundle(evaluation).card
@@ -218,8 +225,9 @@ def calibrated(
     found = calibrate(evaluation, answers)
     if found is None:
         raise ConfigurationError(
-            f"--calibration: the noise of evaluation {evaluation.name} hides how many X-rays there are, so it gives no "
-            "probabilities; more sites or more epsilon would"
+            f"--calibration: evaluation {evaluation.name} gives no probabilities, since its noise hides how many "
+            "X-rays there are, or its scores may say nothing of the labels; `ldp-server evaluate report "
+            f"{evaluation.name}` shows which, and more sites or more epsilon may help"
         )
     return card.model_copy(update={"calibration": found})
 

@@ -8,9 +8,11 @@ m_s has
 
     t_s = |m_s - c| sqrt(n_s / v),      c = the geometric median of the site means, weighted by n_s,
 
-near 1, and more where its X-rays differ from the others'. A mean with t_s above `CAP` times the weighted median of all
-t (at least 1) is pulled back to that distance along its line to c. Honest sites that differ as much as the others do
-are left as they are. What this cannot mend: crafted records spread over all sites, or half of the records and more.
+near 1, and more where its X-rays differ from the others'. A mean with t_s above `bar` times the weighted median of all
+t (at least 1) is pulled back to that distance along its line to c. Of S sites of one population, whose d t_s^2 is near
+chi squared with d degrees of freedom where noise is alike in all d numbers of a record, some site lies beyond the bar
+by chance with probability `FALSE_ALARM` or so. Honest sites that differ as much as the others do are left as they are.
+What this cannot mend: crafted records spread over all sites, or half of the records and more.
 
 Reference: geometric medians against corrupted contributions, Pillutla, Kakade, Harchaoui: Robust aggregation for
 federated learning. IEEE Transactions on Signal Processing 70, 2022.
@@ -22,11 +24,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from ldp_client.errors import ParameterError
 from server.learning.train import TrainingSet
 
-CAP = 2.0
+CAP, FALSE_ALARM = 2.0, 0.01
 _ROUNDS = 200
 Floats = NDArray[np.float64]
 
@@ -40,20 +43,29 @@ class Capped:
     factors: Floats
 
 
-def cap_influence(training_set: TrainingSet, sites: NDArray[np.str_], cap: float = CAP) -> Capped:
+def bar(dimension: int, sites: int) -> float:
+    """How far out a site's mean may lie: sqrt(q / d), q the 1 - `FALSE_ALARM` / S quantile, and at least `CAP`.
+
+    >>> [round(bar(dimension, 10), 2) for dimension in (1, 2, 4, 8)]
+    [3.29, 2.63, 2.15, 2.0]
+    """
+    return max(CAP, float(np.sqrt(chi2.isf(FALSE_ALARM / sites, dimension) / dimension)))
+
+
+def cap_influence(training_set: TrainingSet, sites: NDArray[np.str_], cap: float | None = None) -> Capped:
     """Move the records of sites whose mean lies too far out, all of a site by the same vector. Post-processing.
 
     Args:
         training_set: decoded records (N, d).
         sites: (N,) the site of each record.
-        cap: how many times the usual distance a site's mean may have.
+        cap: how many times the usual distance a site's mean may have; by default `bar`.
 
     Raises:
         ParameterError: fewer than three sites (of two nobody can say which one is wrong), another number of sites than
             records, or a cap that is not positive.
     """
     vectors = training_set.vectors
-    if len(sites) != len(vectors) or not cap > 0:
+    if len(sites) != len(vectors) or not (cap is None or cap > 0):
         raise ParameterError(
             f"a cap on sites takes one site for each of {len(vectors)} records and a positive cap; found {len(sites)} "
             f"and {cap}"
@@ -73,6 +85,7 @@ def cap_influence(training_set: TrainingSet, sites: NDArray[np.str_], cap: float
     spread = np.bincount(member, weights=squares) / counts
     unit = np.sqrt(_weighted_median(spread, counts) / counts)
     apart = distances / np.where(unit > 0, unit, 1.0)
+    cap = bar(vectors.shape[1], len(names)) if cap is None else cap
     allowed = cap * max(1.0, _weighted_median(apart, counts))
     factors = np.minimum(1.0, allowed / np.maximum(apart, 1e-300))
     moved = vectors + ((factors - 1)[:, None] * (means - centre))[member]

@@ -147,7 +147,10 @@ def test_a_site_that_lies_far_out_is_named_and_pulled_back_where_that_is_asked_f
 @pytest.mark.parametrize(
     ("shares", "said_of_it"),
     [
-        ("hospitals", "the student has taken these shares for those of the public X-rays too"),
+        (
+            "hospitals",
+            "the student took the hospitals' shares for those of the public X-rays, drawn towards equal ones",
+        ),
         ("0.3,0.7", "the student was given the shares of the labels among the public X-rays"),
     ],
 )
@@ -158,6 +161,8 @@ def test_a_bundle_with_a_student_who_is_told_the_shares_scores_xrays(
     code, said = command(capsys, "model", "export", *asked(place, f"bundle-{shares}", *pupil, campaign="leaning"))
     assert code == 0, said
     assert said_of_it in said
+    if shares == "hospitals":
+        assert re.search(r"unsure: normal \d+ % \(\+- \d+\), pneumonia \d+ % \(\+- \d+\); where the public", said)
     card = load(place / f"bundle-{shares}").card
     # No folder of whoever made it goes to the hospitals.
     assert str(place) not in card.model_dump_json()

@@ -254,8 +254,29 @@ def test_where_noise_hides_how_many_there_are_nothing_is_stated() -> None:
     evaluation = asked("1")
     answers = {"north": answer(evaluation, np.zeros((4, 2)), np.array([0, 1, 0, 1]))}
     assert calibrate(evaluation, answers) is None
-    with pytest.raises(ConfigurationError, match="the noise of evaluation held-out hides how many X-rays there are"):
+    with pytest.raises(ConfigurationError, match="held-out gives no probabilities, since its noise hides how many"):
         calibrated(a_card(), b"", evaluation, answers)
+
+
+@pytest.mark.parametrize("apart", [0.0, -1.5])
+def test_scores_that_say_nothing_or_the_opposite_have_no_probabilities(apart: float) -> None:
+    evaluation, generator, stated = asked("1"), np.random.default_rng(7), 0
+    for _ in range(20):
+        answers = {"north": answer(evaluation, *two_labels(generator, 3000, 0.5, apart))}
+        stated += calibrate(evaluation, answers) is not None
+    assert stated <= 3  # one in forty by chance
+    assert calibrate(evaluation, {"north": answer(evaluation, *two_labels(generator, 3000, 0.5, 1.5))}) is not None
+
+
+def test_labels_that_are_not_told_apart_have_no_probability_beside_others_that_are() -> None:
+    evaluation, generator = asked("1000", a_card(3)), np.random.default_rng(4)
+    labels = generator.choice(3, 6000, p=[0.5, 0.3, 0.2])
+    scores = generator.normal(size=(6000, 3)) + 1.2 * np.eye(3)[np.minimum(labels, 1)]
+    scores[labels == 2, 2] += 1.2
+    scores[labels == 1, 2] += 1.2
+    found = calibrate(evaluation, {"north": answer(evaluation, scores, labels)})
+    assert found is not None
+    assert [(one.negative, one.positive) for one in found.curves] == [("normal", "bacterial"), ("normal", "viral")]
 
 
 def test_no_answer_yet_and_a_foreign_answer_are_told_apart() -> None:

@@ -83,18 +83,28 @@ def noised(generator: np.random.Generator, spec: HistogramSpec, scores: NDArray[
     return found
 
 
-def covered(monkeypatch: pytest.MonkeyPatch, *, units: int, cap: int, assumed_cap: int, claimed: HistogramSpec) -> int:
-    """How many of the simulated sites' intervals hold the AUC of the population."""
+def covered(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    units: int,
+    cap: int,
+    assumed_cap: int,
+    claimed: HistogramSpec,
+    epsilon: int = 1,
+    apart: float = 1.5,
+) -> int:
+    """How many of the simulated sites' intervals hold the AUC of the population, of scores as they are."""
     monkeypatch.setattr(evaluate, "REPEATS", 400)
     generator = np.random.default_rng(5)
-    real = histogram(epsilon=1, classes=2, bins=BINS, cap=cap)
-    truth, held = NormalDist().cdf(1.5 / 2**0.5), 0
+    real = histogram(epsilon=epsilon, classes=2, bins=BINS, cap=cap)
+    truth, held = NormalDist().cdf(apart / 2**0.5), 0
     for trial in range(TRIALS):
         # All X-rays of a unit have one score: the most that a cap allows.
-        rows = [noised(generator, real, generator.normal(mean, 1, units).repeat(cap)) for mean in (0, 1.5)]
+        rows = [noised(generator, real, generator.normal(mean, 1, units).repeat(cap)) for mean in (0, apart)]
         found = interval(rows[0], rows[1], claimed, assumed_cap, 1, 0.95, np.random.default_rng(trial))
         assert found[1] is not None
         assert found[2] is not None
+        assert found[1] < found[2]
         held += found[1] <= truth <= found[2]
     return held
 
@@ -107,6 +117,16 @@ def test_interval_holds_sampling_and_privacy_noise(monkeypatch: pytest.MonkeyPat
 def test_interval_holds_with_several_equal_xrays_of_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = histogram(epsilon=1, classes=2, bins=BINS, cap=3)
     assert covered(monkeypatch, units=150, cap=3, assumed_cap=3, claimed=spec) >= AT_LEAST
+
+
+@pytest.mark.parametrize("apart", [2.5, 3.0])  # areas of .961 and .983
+@pytest.mark.parametrize(("units", "epsilon"), [(30, 8), (30, 16), (50, 16), (100, 16)])
+def test_interval_holds_where_nearly_all_are_ranked_right(
+    monkeypatch: pytest.MonkeyPatch, units: int, epsilon: int, apart: float
+) -> None:
+    spec = histogram(epsilon=epsilon, classes=2, bins=BINS, cap=1)
+    held = covered(monkeypatch, units=units, cap=1, assumed_cap=1, claimed=spec, epsilon=epsilon, apart=apart)
+    assert held >= AT_LEAST
 
 
 def test_twin_that_forgets_the_privacy_noise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
