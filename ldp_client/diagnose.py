@@ -59,7 +59,8 @@ def diagnose(
     """Read and prepare each file as a release would, and score it.
 
     Returns:
-        A score for each label, of every file that is a chest X-ray that can be read; the others with their reason.
+        A score for each label, of every file that can be read as an X-ray; the others with their reason. Whether a
+        picture shows a chest is known only where a DICOM file says so.
 
     Raises:
         ClassifierError: the classifier belongs to another encoder.
@@ -92,6 +93,8 @@ def diagnose(
 
 def _prepared(file: Path, encoder: Encoder, secret: bytes) -> torch.Tensor:
     found = read_radiograph(file, secret)
+    if found.pixels.min() == found.pixels.max():
+        raise set_aside(Reason.UNREADABLE, "a picture whose pixels are all alike")
     try:
         return encoder.prepare(found.pixels, inverted=found.inverted, window=found.window, bits=found.bits)
     except ParameterError as error:

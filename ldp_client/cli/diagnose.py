@@ -46,8 +46,9 @@ def diagnose(
 
     A score is no probability; where the classifier came with calibration, the probability stands beside it.
 
-    Nothing leaves this machine and nothing is kept. Research use, not a medical device. Files that are no readable
-    chest X-ray are listed with the reason, and the command then ends with code 8.
+    Nothing leaves this machine and nothing is kept. Research use, not a medical device. Files that cannot be read as
+    X-rays are listed with the reason, and the command then ends with code 8. It does not see whether a picture shows a
+    chest: what is none gets scores too, unless a DICOM file says what it is.
     """
     if not files and not card:
         raise ConfigurationError("name at least one file to score, or ask for the model card with --card")

@@ -1,10 +1,12 @@
 """What the public encoder makes of every X-ray of a file: computed once, kept in the resume folder.
 
-The folder's name has the digests of the file and of the encoder, so another file or encoder never meets these numbers.
+The folder's name has the digests of the file, of the encoder and of the code that encodes, so another one never meets
+these numbers.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Callable
 from functools import cached_property
@@ -18,6 +20,7 @@ from ldp_client.errors import EncoderError, ParameterError
 from ldp_client.flow.bottleneck import Bottleneck, fit_level, fit_whitened_pca
 from ldp_client.flow.encoder import Encoder, EncoderCard
 from server.benchmarks.local_statistics import local_statistics
+from server.benchmarks.provenance import encoding_digest
 from server.benchmarks.resume import write_array
 from server.benchmarks.tasks import Archive
 
@@ -115,13 +118,14 @@ class Encoded:
 
 
 def encode_archive(archive: Archive, encoder: Encoder, folder: Path, step: Step = lambda done, of: None) -> Encoded:
-    """Encode every X-ray, or read what an earlier run of the same file and encoder left in `folder`.
+    """Encode every X-ray, or read what an earlier run of the same file, encoder and code left in `folder`.
 
     Raises:
         EncoderError: the encoder may have seen the hospitals' or the test X-rays (`refuse_crossing`).
     """
     refuse_crossing(archive, encoder.card)
-    cache = folder / f"encoded-{archive.digest[:16]}-{encoder.digest[:16]}"
+    made_of = f"{archive.digest} {encoder.digest} {encoding_digest()}"
+    cache = folder / f"encoded-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
     cache.mkdir(parents=True, exist_ok=True)
     hospital = archive.part == "hospital"
     starts = range(0, len(archive.images), _CHUNK)

@@ -16,24 +16,39 @@ _MAKING_SCORES = {
     "ldp_client": ("privacy", "flow", "diagnosis", "imaging", "wire"),
     "server": ("datasets.py", "learning", "benchmarks"),
 }
+_ENCODING = {
+    "ldp_client": ("flow", "imaging"),
+    "server": ("datasets.py", "learning/public_subset.py", "benchmarks/tasks.py", "benchmarks/encoded.py"),
+}
 _NOT = {
-    "figure.py", "findings.py", "provenance.py", "area.py", "utility.py",
-    "attacks.py", "attack_report.py", "attack_figure.py", "likelihood.py",
+    f"benchmarks/{name}.py"
+    for name in (
+        "area", "attack_figure", "attack_report", "attacks", "figure", "findings", "likelihood", "provenance", "utility"
+    )
 }  # fmt: skip
 """Files that only read scores: they may change without a row being measured again."""
 
 
 def code_digest() -> str:
     """SHA-256 over the files that can change a score, the chosen configurations, and the versions of libraries."""
-    versions = [metadata.version(name) for name in ("numpy", "scikit-learn", "torch")]
-    whole = hashlib.sha256(" ".join(versions).encode())
-    for package, folders in _MAKING_SCORES.items():
-        for folder in folders:
-            root = Path(str(resources.files(package)))
-            place = root / folder
+    return _digest(_MAKING_SCORES, ("numpy", "scikit-learn", "torch"))
+
+
+def encoding_digest() -> str:
+    """SHA-256 over the files that can change what an X-ray is encoded to, or which part it belongs to."""
+    return _digest(_ENCODING, ("numpy", "torch"))
+
+
+def _digest(places: dict[str, tuple[str, ...]], libraries: tuple[str, ...]) -> str:
+    whole = hashlib.sha256(" ".join(metadata.version(name) for name in libraries).encode())
+    for package, parts in places.items():
+        root = Path(str(resources.files(package)))
+        for part in parts:
+            place = root / part
             for file in [place] if place.is_file() else sorted([*place.rglob("*.py"), *place.rglob("*.toml")]):
-                if file.name not in _NOT:
-                    whole.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+                name = file.relative_to(root).as_posix()
+                if name not in _NOT:
+                    whole.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
     return whole.hexdigest()
 
 

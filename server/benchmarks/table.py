@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from server.benchmarks.arms import Arm, Student, Wanted, ours
+import numpy as np
+
+from server.benchmarks.arms import Arm, Floats, Student, Wanted, ours
 from server.benchmarks.chosen import chosen, chosen_by
+from server.benchmarks.encoded import Encoded
 from server.benchmarks.networks import central, networks
 from server.benchmarks.peers import everything, public_only, taught_by_nobody
 from server.benchmarks.pictures import QUICK_SAMPLES, SAMPLES, pictures
 from server.benchmarks.poisoning import poisoned
-from server.benchmarks.scene import Change, balanced, few, inverted, permuted, rare, shifted, uneven
+from server.benchmarks.scene import Change, balanced, few, inverted, permuted, rare, scene, shifted, uneven
 from server.benchmarks.tasks import Task
 
 EPSILONS = ("1/2", "1", "2", "4", "8", "16")
@@ -84,6 +87,11 @@ class Entry:
     def per_record(self) -> Fraction | None:
         """Epsilon of one record, image and label together."""
         return None if self.epsilon is None else self.epsilon / self.cap
+
+    def scores(self, encoded: Encoded, task: Task, repeats: int) -> Floats:
+        """Of the test X-rays (T) after each of so many independent releases, (repeats, T) or (repeats, T, K)."""
+        drawn = (scene(encoded, task, self.cap, repeat, self.changes) for repeat in range(repeats))
+        return np.stack([self.arm.score(one, self.per_record) for one in drawn])
 
 
 @dataclass(frozen=True)

@@ -147,14 +147,11 @@ class Bench:
         }
 
     def run(self, job: Job) -> None:
-        """Measure one row and keep its scores, (repeats, T) or (repeats, T, K)."""
+        """Measure one row and keep its scores."""
         task = self.archive.task(job.task)
         entry = self.table(task, job.cap)[job.place]
-        scores = [
-            entry.arm.score(scene(self.encoded, task, job.cap, repeat, entry.changes), entry.per_record)
-            for repeat in range(self.words(task, entry)["repeats"])
-        ]
-        write_array(job.file, np.stack(scores).astype(np.float32))
+        scores = entry.scores(self.encoded, task, self.words(task, entry)["repeats"])
+        write_array(job.file, scores.astype(np.float32))
 
     def measured(self, report: Report) -> dict[str, list[Measured]]:
         """Every row with its areas on every resampling, by task: minutes, where there are many."""

@@ -156,7 +156,7 @@ def card(
 @app.command("fit-features")
 def fit_features(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="The encoder that the features are meant for.")],
+    folder: Annotated[Path, typer.Argument(help='The encoder that the features are meant for, or "shipped:NAME".')],
     data: DataOption,
     out: Annotated[Path, typer.Option(help="Folder of the teacher; an interrupted training in it goes on.")],
     key: KeyOption = "",
@@ -172,7 +172,7 @@ def fit_features(
     threads: Annotated[int, typer.Option(help="Processor threads.")] = 2,
 ) -> None:
     """Train a teacher on public X-rays, without labels: what it learns, `fit-bottleneck` brings into an encoder."""
-    card = read_card(folder)
+    card = read_card(bundle_folder(str(folder), Path()))
     images = contents(card, _public(read_images(data, key=key, split=split, side=card.content), public))
     recipe = TeacherRecipe(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads)
     keep_freed_pages()
@@ -193,7 +193,7 @@ def fit_features(
 @app.command("fit-bottleneck")
 def fit_bottleneck(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="The encoder whose flow is kept.")],
+    folder: Annotated[Path, typer.Argument(help='The encoder whose flow is kept, or "shipped:NAME".')],
     data: DataOption,
     out: OutOption,
     dimension: Annotated[int, typer.Option(help="Coordinates of the new bottleneck; a campaign takes the first few.")],
@@ -210,11 +210,12 @@ def fit_bottleneck(
     format: FormatOption = Format.TABLE,
 ) -> None:
     """Fit another bottleneck behind an encoder's flow, on public X-rays, and write a new bundle."""
-    card = read_card(folder)
+    bundle = bundle_folder(str(folder), Path())
+    card = read_card(bundle)
     images = _public(read_images(data, key=key, split=split, side=card.content), public)
     teacher = None if features is None else load_teacher(features)
     command = " && ".join([card.command, *([teacher.command] if teacher else []), _command(context)])
-    _print_card(refit_bottleneck(folder, images, dimension, command, out, teacher, level), format)
+    _print_card(refit_bottleneck(bundle, images, dimension, command, out, teacher, level), format)
 
 
 def _command(context: typer.Context) -> str:

@@ -1,8 +1,9 @@
 """Findings that nobody has named: public X-rays divided along random directions, so that their labels are known.
 
 Nobody knows beforehand in which coordinates a finding shows. Suppose that it lies along a random direction of what the
-encoder sees, more likely where chests differ more: then public X-rays without labels are as many pseudo-findings as one
-likes, on which a release can be tried.
+encoder sees, more likely where chests differ more as far as the coordinates' scale says that: then public X-rays
+without labels are as many pseudo-findings as one likes, on which a release can be tried. Coordinates of a teacher have
+such a scale; of whitened ones all directions are as likely, which says nothing of where to look.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ def pseudo_findings(
     """Labels (N,) of each pseudo-finding: X-rays projected on K-1 random directions belong to the nearest vertex of a
     simplex, which is moved so that each label has its share; of two labels, to one or the other end of one direction.
 
-    The coordinates' standard deviations are the fourth roots of the variances v_j of what the teacher saw, so that
-    z_j / sd_j * sqrt(v_j) is z_j * sd_j. Shares are uniform among those of at least 1 / (2 K); of two labels, between a
-    quarter and three quarters. A division that leaves a label without X-rays is left out: of X-rays that are all alike
-    there is none.
+    A teacher's coordinates have standard deviations that are the fourth roots of the variances v_j of what it saw, so
+    that z_j / sd_j * sqrt(v_j) is z_j * sd_j; whitened ones have sd_j = 1. Shares are uniform among those of at least
+    1 / (2 K); of two labels, between a quarter and three quarters. A division that leaves a label without X-rays is
+    left out: of X-rays that are all alike there is none.
 
     Args:
         public: coordinates (N, D) of public X-rays.

@@ -154,12 +154,13 @@ def assigned(scores: Floats, shares: Floats) -> NDArray[np.int64]:
     """Labels (N,) of the largest total score (N, K) among those in which each label has its share of the X-rays.
 
     argmax_y (score_y + b_y): the biases b are the dual variables of that transport problem. One after the other is set
-    so that its label is as frequent as it should be; for two labels the first does it, for more it is repeated.
+    so that its label is as frequent as it should be; for two labels the first does it, for more all are gone through
+    again, `SWEEPS` times at most.
     """
     count, classes = scores.shape
     wanted = np.maximum(1, np.round(shares * count)).astype(int)
     biases = np.zeros(classes)
-    for sweep in range(SWEEPS):
+    for sweep in range(SWEEPS * classes):
         label = sweep % classes
         others = np.delete(scores + biases, label, axis=1).max(1)
         needed = np.sort(others - scores[:, label])  # the bias at which each X-ray would turn to this label

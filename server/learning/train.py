@@ -9,7 +9,10 @@ with a standard error of sqrt((signal variance + noise variance) / N) per coordi
 what the release carries:
 
 - `simplex` without a constant: for two classes 2 pi_0 pi_1 (mu_1 - mu_0) + (pi_1 - pi_0) E[z]. The bottleneck is
-  whitened and centred on public images, so with E[z] near 0 this is the direction of Fisher's discriminant up to scale.
+  centred on public images, so with E[z] near 0 this is the difference of the class means up to scale, in the scale that
+  the bottleneck gives its coordinates. Where it is whitened, that is near the direction of Fisher's discriminant; where
+  a teacher ordered the coordinates, their scale says how much each is thought to tell, and undoing it makes the
+  classifier worse (docs/decisions/0056).
 - with a constant c in f: the share of each label, sum_y pi_y a_y = mean / c, and from it every
   class mean. `one_hot` needs no assumption; `simplex` has one equation less and takes E[z] = 0 for it.
 - a vector and a randomized label: the label's unbiased indicators times the vector are a `one_hot` record.

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from ldp_client.errors import ConfigurationError, EncoderError
 from ldp_client.flow.encoder import Encoder
+from server.benchmarks import provenance
 from server.benchmarks.arms import Wanted, ours
 from server.benchmarks.chosen import chosen
 from server.benchmarks.encoded import refuse_crossing
@@ -152,6 +153,21 @@ def test_a_patient_in_two_parts_is_refused(file: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "drawn.npz", **arrays)
     with pytest.raises(ConfigurationError, match=r"1 of .* values of group_id have X-rays in more than one part"):
         read_archive(tmp_path / "drawn.npz")
+
+
+def test_what_a_row_or_an_encoding_is_kept_by_changes_with_the_code_that_makes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = Path(provenance.__file__).parents[1]
+    assert all((root / name).is_file() for name in provenance._NOT)
+    rows, encodings = provenance.code_digest(), provenance.encoding_digest()
+    assert rows != encodings
+    monkeypatch.setattr(provenance, "_NOT", {*provenance._NOT, "benchmarks/encoded.py"})
+    assert provenance.code_digest() != rows
+    assert provenance.encoding_digest() != encodings
+    monkeypatch.setattr(provenance, "_NOT", {"learning/train.py"})
+    assert provenance.encoding_digest() == encodings
+    assert provenance.code_digest() != rows
 
 
 def apart(file: Path, folder: Path, **changes: object) -> tuple[Path, Path]:

@@ -7,6 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from bundles import CENTRE, a_bundle, encoder
@@ -63,6 +64,16 @@ def test_what_is_no_xray_is_listed_and_the_rest_goes_on(place: Path, capsys: pyt
     assert code == 8
     assert "neither DICOM (with its preamble) nor PNG nor JPEG" in " ".join(out.split())
     assert out.index("one.png") < out.index("set aside") < out.index("letter.pdf") < out.index("missing.png")
+
+
+def test_a_blank_picture_gets_no_score(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "black.png").write_bytes(png_bytes(np.zeros((28, 28), dtype=np.uint8)))
+    code, out, _ = run(capsys, "black.png", "one.png", "--format", "json")
+    (report,) = json.loads(out)
+    assert code == 8
+    assert [one["file"] for one in report["scored"]] == ["one.png"]
+    assert report["set_aside"] == [{"file": "black.png", "reason": "unreadable"}]
+    assert "pixels are all alike" in " ".join(run(capsys, "black.png")[1].split())
 
 
 def test_nothing_is_sent_and_nothing_is_kept(

@@ -20,6 +20,7 @@ from ldp_client.errors import ConfigurationError, ParameterError
 from ldp_client.flow.bottleneck import ONE_LEVEL, SELF_SUPERVISED
 from ldp_client.flow.encoder import CARD_FILE, WEIGHTS_FILE, Encoder, EncoderCard, shipped
 from ldp_client.flow.glow import Shape
+from ldp_client.imaging.phantoms import phantoms
 from server.cli.encoder import app
 from server.learning.bundle import refit_bottleneck
 from server.learning.pictures import CURVE_FILE, SAMPLES_FILE
@@ -302,6 +303,17 @@ class TestCommands:
         assert json.loads((tmp_path / "three" / CARD_FILE).read_text())["command"] == (
             "ldp-server encoder train && "
             "ldp-server encoder fit-bottleneck e --data blobs.npz --out three --dimension 3 --key images"
+        )
+
+    def test_fit_bottleneck_takes_a_shipped_encoder(self, tmp_path: Path) -> None:
+        data = tmp_path / "public.npz"
+        np.savez(data, images=phantoms(60, 28, seed=1)[0])
+        words = f"fit-bottleneck shipped:kermany28 --data {data} --dimension 3 --out {tmp_path / 'three'}"
+        result = CliRunner().invoke(app, [*words.split(), "--format", "json"])
+        assert result.exit_code == 0, result.exception
+        assert json.loads(result.stdout)["dimension"] == 3
+        assert json.loads((tmp_path / "three" / CARD_FILE).read_text())["command"].endswith(
+            "ldp-server encoder fit-bottleneck shipped:kermany28 --data public.npz --out three --dimension 3"
         )
 
     def test_a_teachers_features_come_into_an_encoder(self, tmp_path: Path, data: Path) -> None:

@@ -106,6 +106,14 @@ class TestAssigned:
         found = np.bincount(assigned(scores, np.array(shares)), minlength=len(shares)) / 2000
         assert found == pytest.approx(np.array(shares), abs=0.01)
 
+    @pytest.mark.parametrize("classes", [20, 40])
+    def test_many_labels_get_theirs_too(self, classes: int) -> None:
+        generator = np.random.default_rng(1)
+        shares = np.full(classes, 1 / classes)
+        scores = generator.normal(size=(2000, classes)) + generator.normal(size=classes)
+        found = np.bincount(assigned(scores, shares), minlength=classes)
+        assert found == pytest.approx(2000 * shares, abs=2)
+
     def test_no_other_division_with_those_counts_has_a_larger_total(self) -> None:
         scores = np.random.default_rng(2).normal(size=(7, 3))
         labels = assigned(scores, np.array([2, 2, 3]) / 7)
