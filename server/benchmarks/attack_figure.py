@@ -46,7 +46,8 @@ def _panel(axes: Axes, rows: list[Row], releases: list[str], name: str) -> None:
         if found:
             epsilons = [row["epsilon"] for row in found]
             axes.plot(epsilons, [row["success"] for row in found], label=release, markersize=4, lw=1.3, **style)
-            axes.axhline(found[0]["noiseless"], color=style["color"], lw=0.6, ls=(0, (1, 4)))
+            noiseless = [row["noiseless"] for row in found]
+            axes.plot(epsilons, noiseless, color=style["color"], lw=0.6, ls=(0, (1, 4)))
     ceilings = sorted({(row["epsilon"], row["ceiling"]) for row in rows})
     if any(ceiling < 1 for _, ceiling in ceilings):
         axes.plot(*zip(*ceilings, strict=True), color="#c0392b", lw=1.6, label="ceiling: no attacker passes it")
@@ -66,4 +67,6 @@ def _panel(axes: Axes, rows: list[Row], releases: list[str], name: str) -> None:
 
 
 def _release(row: Row) -> str:
+    if row["chosen"]:
+        return "chosen for each epsilon"
     return f"{row['release']}, {row['mechanism']}, {row['glow']}"

@@ -30,8 +30,8 @@ from server.benchmarks.smaller import smaller
 from server.benchmarks.tasks import read_archive
 
 FIELDS = (
-    "data", "attack", "release", "mechanism", "label_code", "glow", "epsilon", "unit", "attempts", "candidates",
-    "success", "at_least", "ceiling", "chance", "noiseless", "holds",
+    "data", "attack", "release", "mechanism", "label_code", "glow", "chosen", "epsilon", "unit", "attempts",
+    "candidates", "success", "at_least", "ceiling", "chance", "noiseless", "holds",
 )  # fmt: skip
 EPSILONS = ("1/2", "1", "2", "4", "8", "16")
 QUICK_EPSILONS = ("1", "4")
@@ -40,6 +40,13 @@ WHOLE = ("map 2", "map 4", "map 8", "map", "latents", "pixels")
 """What would be released without any mechanism: how much of a patient lies in these numbers."""
 ANOTHER, SAME, LABEL = "patient, by another X-ray", "patient, by the same X-ray", "label, by the X-ray"
 AMONG, OUTSIDE = "picture, of one of the pool", "picture, of an X-ray that nobody holds"
+_ATTACKS = {
+    ANOTHER: attacks.recognise,
+    SAME: attacks.identify,
+    LABEL: attacks.identify,
+    AMONG: attacks.reconstruct,
+    OUTSIDE: attacks.redraw,
+}
 _SEED = 90125
 Row = dict[str, Any]
 Report = Callable[[str, float, float], None]
@@ -72,9 +79,9 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Attacked:
-    """A release under attack and the words that its rows have."""
+    """A release under attack and the words that its rows have; `chosen` where it is what chosen.toml asks for."""
 
-    words: dict[str, str]
+    words: Row
     view: str
     release: ReleaseSpec
     heavy: bool = False
@@ -94,7 +101,7 @@ def measure(asked: Asked, report: Report, step: Step = lambda done, of: None) ->
         encoder = open_bundle(asked.encoder or SHIPPED_FOR.get(whole.name, OTHERWISE), Path())
         archive = smaller(whole) if asked.quick else whole
         encoded = encode_archive(archive, encoder, asked.out / "resume", step)
-        rows = list(_rows(encoded, asked.quick, report))
+        rows = list(_rows(encoded, whole.name, asked.quick, report))
     about = {
         "data": archive.name,
         "data_sha256": archive.digest,
@@ -132,23 +139,24 @@ def write(out: Path, about: Row, rows: list[Row]) -> Path:
     return file
 
 
-def _rows(encoded: Encoded, quick: bool, report: Report) -> Iterator[Row]:
+def _rows(encoded: Encoded, data: str, quick: bool, report: Report) -> Iterator[Row]:
     epsilons = [Fraction(epsilon) for epsilon in (QUICK_EPSILONS if quick else EPSILONS)]
     targets = _Targets(encoded, QUICK if quick else Effort())
     began = time.monotonic()
     yield from targets.whole()
     for done, epsilon in enumerate(epsilons):
-        for attacked in _releases(encoded, epsilon):
+        for attacked in _releases(encoded, data, epsilon):
             yield from targets.rows(attacked, epsilon)
         share = (done + 1) / len(epsilons)
         report(f"epsilon {epsilon}", share, (time.monotonic() - began) * (1 - share) / share)
 
 
-def _releases(encoded: Encoded, epsilon: Fraction) -> Iterator[Attacked]:
+def _releases(encoded: Encoded, data: str, epsilon: Fraction) -> Iterator[Attacked]:
     task = encoded.archive.tasks[0]
-    first = chosen(encoded.archive.name, task.name, epsilon).within(encoded.bottleneck.dimension)
+    first = chosen(data, task.name, epsilon).within(encoded.bottleneck.dimension)
     for wanted in dict.fromkeys((first, *RELEASES)):
-        yield Attacked(wanted.words, wanted.view, wanted.spec(epsilon, task.classes))
+        words = {**wanted.words, "chosen": wanted == first}
+        yield Attacked(words, wanted.view, wanted.spec(epsilon, task.classes))
     latents = encoded.latents.shape[1]
     everything = dp_glow(epsilon=epsilon, label_epsilon=epsilon / 2, classes=task.classes, latents=latents)
     words = {
@@ -156,6 +164,7 @@ def _releases(encoded: Encoded, epsilon: Fraction) -> Iterator[Attacked]:
         "mechanism": "laplace in a box",
         "label_code": "randomized response, half of epsilon",
         "glow": "latents",
+        "chosen": False,
     }
     yield Attacked(words, "latents", everything, heavy=True)
 
@@ -184,11 +193,11 @@ class _Targets:
     def whole(self) -> Iterator[Row]:
         """Identification by numbers that leave as they are."""
         for view in WHOLE:
-            words = {"release": "no noise", "mechanism": "none", "label_code": "none", "glow": view}
+            words = {"release": "no noise", "mechanism": "none", "label_code": "none", "glow": view, "chosen": False}
             for name in (ANOTHER, SAME):
                 target = (self.few if view in ("latents", "pixels", "map") else self.usual).get(name)
                 if target is not None:
-                    outcome = attacks.identify(target, view, None)
+                    outcome = attacks.identify_unreleased(target, view)
                     yield self._row(name, words, None, outcome, outcome.success)
 
     def rows(self, attacked: Attacked, epsilon: Fraction) -> Iterator[Row]:
@@ -199,22 +208,16 @@ class _Targets:
             )
 
     def _run(self, name: str, target: Target, attacked: Attacked, noised: bool = True) -> Outcome:
-        if name in (ANOTHER, SAME):
-            attack = attacks.identify if noised else attacks.identify_without_noise
-            return attack(target, attacked.view, attacked.release)
-        attack_with = attacks.infer_label if name == LABEL else attacks.reconstruct
-        return attack_with(target, attacked.view, attacked.release, noised)
+        return _ATTACKS[name](target, attacked.view, attacked.release, noised)
 
     def noiseless(self, name: str, target: Target, attacked: Attacked) -> float:
         """The same attack on the mechanism's input: once for each release, since epsilon has no part in it."""
-        key = (name, *attacked.words.values())
+        key = (name, *(str(attacked.words[word]) for word in ("mechanism", "label_code", "glow")))
         if key not in self._noiseless:
             self._noiseless[key] = self._run(name, target, attacked, noised=False).success
         return self._noiseless[key]
 
-    def _row(
-        self, name: str, words: dict[str, str], epsilon: Fraction | None, outcome: Outcome, noiseless: float
-    ) -> Row:
+    def _row(self, name: str, words: Row, epsilon: Fraction | None, outcome: Outcome, noiseless: float) -> Row:
         return {
             "data": self.encoded.archive.name,
             "attack": name,

@@ -1,8 +1,12 @@
 """Attacks by someone who holds candidates: which patient, which label, what does the X-ray look like?
 
-Each attacker knows encoder, release and codewords, weighs its candidates by Bayes' rule (`likelihood`), and starts with
-all of them equally likely. Of those who hold the released X-ray itself nobody is right more often; who holds another
-X-ray of the patient takes it for the released one. The ceilings hold against every attacker (docs/privacy.md, 5):
+Each attacker knows encoder, release and codewords, and of every candidate the X-ray and the label, which can often be
+read off it. Who holds the released X-ray weighs candidates by Bayes' rule with the mechanism's own probabilities
+(`likelihood`), all equally likely beforehand: nobody is right more often. Who holds another X-ray of the patient takes
+the candidate whose noiseless record points most nearly where the record points: Bayes' rule would be right about
+another question. Who holds no candidate simulates releases of public X-rays and regresses their pixels on what the
+records decode to.
+The ceilings hold against every attacker (docs/privacy.md, 5):
 
 - one of C equally likely candidates: e^eps / (e^eps + C - 1), a label of two: e^eps / (1 + e^eps);
 - what the posterior mean explains of the pixels' variance: min(1, sinh^2(eps / 2) l / t), t the variance of all pixels
@@ -19,20 +23,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, GroupKFold
 
+from ldp_client.privacy.labels import label_codes
 from ldp_client.privacy.loss import PrivacyLoss
 from ldp_client.privacy.meaning import best_identification
-from ldp_client.privacy.release_spec import ReleaseSpec
+from ldp_client.privacy.release_spec import JointCodebookSpec, JointLaplaceSpec, ReleaseSpec
 from server.benchmarks.encoded import Encoded
 from server.benchmarks.likelihood import Candidates
-from server.benchmarks.released import records_of
+from server.benchmarks.released import Asking, records_of, released
+from server.learning.train import clipped
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 CANDIDATES = 100
 ALPHA = 1e-6
 _FEW = 8
-_NEAREST = 20
+SIMULATED = 10
+"""Releases that an attacker makes of each X-ray of its pool; one, where a record has more than `_MANY` numbers."""
+_MANY = 64
 _SEED = 1612
 
 
@@ -70,6 +80,7 @@ class Target:
         which: (N, C) the X-rays that the attacker holds, as rows of the file.
         answer: (N,) the column of the right one.
         labels: (N,) of the released X-rays.
+        theirs: (N, C) the labels of those that the attacker holds.
     """
 
     encoded: Encoded
@@ -77,57 +88,125 @@ class Target:
     which: Rows
     answer: Rows
     labels: Rows
+    theirs: Rows
 
 
-def identify(target: Target, view: str, release: ReleaseSpec | None) -> Outcome:
-    """Name which of C candidates a record is of, its label unknown. Without a release: by the distance in a view."""
-    if release is None:
-        outputs = target.encoded.view(view)
-        if outputs.shape[1] > _FEW:  # by correlation, which exposure and contrast leave alone
-            outputs = outputs - outputs.mean(1, keepdims=True)
-            outputs = outputs / np.linalg.norm(outputs, axis=1, keepdims=True)
-        pairs = zip(target.true, target.which, strict=True)
-        weights = -np.stack([((outputs[row] - outputs[rows]) ** 2).sum(1) for row, rows in pairs])[:, :, None]
-        return _identified(target, weights, None)
-    return _identified(target, _weights(target, view, release, noised=True), release.loss)
+def identify_unreleased(target: Target, view: str) -> Outcome:
+    """Name the candidate that is nearest in a view, where nothing is released and X-rays themselves are compared."""
+    outputs = target.encoded.view(view)
+    if outputs.shape[1] > _FEW:  # by correlation, which exposure and contrast leave alone
+        outputs = outputs - outputs.mean(1, keepdims=True)
+        outputs = outputs / np.linalg.norm(outputs, axis=1, keepdims=True)
+    pairs = zip(target.true, target.which, strict=True)
+    return _identified(target, -np.stack([((outputs[row] - outputs[rows]) ** 2).sum(1) for row, rows in pairs]), None)
 
 
-def identify_without_noise(target: Target, view: str, release: ReleaseSpec) -> Outcome:
-    """The same where the mechanism's input is what leaves: clipped, on its grid, not noised."""
-    return _identified(target, _weights(target, view, release, noised=False), None, best=True)
+def identify(target: Target, view: str, release: ReleaseSpec, noised: bool = True) -> Outcome:
+    """Name which of C candidates a record is of. Without noise, the mechanism's input is what leaves: clipped, on its
+    grid."""
+    return _identified(target, _weights(target, view, release, noised), release.loss if noised else None)
 
 
-def infer_label(target: Target, view: str, release: ReleaseSpec, noised: bool = True) -> Outcome:
-    """Tell the label of a record whose X-ray the attacker holds (the one candidate). A coin drew it."""
-    weights = _weights(target, view, release, noised=noised)[:, 0]  # (N, K)
-    right = _first_of_best(weights) == target.labels
-    return _outcome(right, release.classes, release.loss if noised else None)
+def recognise(target: Target, view: str, release: ReleaseSpec, noised: bool = True) -> Outcome:
+    """Name which of C candidates a record's patient is: the one whose own record, but for noise, has the largest cosine
+    with what this one decodes to."""
+    named, places = np.unique(np.concatenate([target.true[:, None], target.which], axis=1), return_inverse=True)
+    places = places.reshape(len(target.true), -1)
+    outputs = target.encoded.view(view)[named]
+    clean = np.stack([clipped(release, outputs, label) for label in range(release.classes)], axis=1)
+    clean /= np.maximum(np.linalg.norm(clean, axis=2, keepdims=True), 1e-12)
+    if noised:
+        found = _decoded(target.encoded, release, outputs[places[:, 0]], target.labels)
+    else:
+        found = clean[places[:, 0], target.labels]
+    pairs = zip(found, places[:, 1:], target.theirs, strict=True)
+    weights = np.stack([clean[rows, labels] @ vector for vector, rows, labels in pairs])
+    return _identified(target, weights, release.loss if noised else None)
 
 
 def reconstruct(target: Target, view: str, release: ReleaseSpec, noised: bool = True) -> Outcome:
     """Draw the posterior mean of the candidates' pixels, and say how much of the pixels' variance it explains.
 
-    Candidates are equally likely beforehand; who is not among them has no formal ceiling, and gets 1.
+    Candidates are equally likely beforehand. Where the true one is not among them there is no ceiling; the row says 1.
     """
-    weights = _weights(target, view, release, noised=noised)
+    weights = _weights(target, view, release, noised)
     if noised:
-        shares = np.exp(weights - weights.max(axis=(1, 2), keepdims=True)).sum(2)
+        shares = np.exp(weights - weights.max(axis=1, keepdims=True))
     else:
-        # Of who lies at no distance the picture is known; where nobody does, the mean of the nearest is the best guess.
-        best = weights.max(2)
-        bar = np.where(best.max(1) == 0, 0.0, np.sort(best, axis=1)[:, -min(_NEAREST, best.shape[1])])
-        shares = (best >= bar[:, None]).astype(np.float64)
+        shares = (weights == weights.max(axis=1, keepdims=True)).astype(np.float64)
     shares /= shares.sum(1, keepdims=True)
     pool = _pixels(target.encoded, target.which[0])
     mean = pool.mean(0)
-    drawn, true = shares @ pool, _pixels(target.encoded, target.true)
-    explained = 1 - float(((drawn - true) ** 2).sum() / ((mean - true) ** 2).sum())
     ceiling = 1.0
     if noised and bool((target.which == target.true[:, None]).any(1).all()):
         # The eigenvalues of the Gram matrix are those of the covariance, and it is the smaller of the two.
         spread = np.linalg.eigvalsh((pool - mean) @ (pool - mean).T)
         ceiling = min(1.0, math.sinh(float(release.loss) / 2) ** 2 * float(spread[-1] / spread.sum()))
-    return Outcome(len(true), len(pool), explained, None, ceiling, 0.0)
+    explained = _explained(shares @ pool, _pixels(target.encoded, target.true), mean)
+    return Outcome(len(target.true), len(pool), explained, None, ceiling, 0.0)
+
+
+def redraw(target: Target, view: str, release: ReleaseSpec, noised: bool = True) -> Outcome:
+    """Draw an X-ray that nobody holds, by what releases of the pool teach: pixels regressed on decoded records.
+
+    The attacker knows the label. It makes releases of its own of each X-ray of the pool, and takes the ridge that draws
+    best what it left out of the pool. There is no formal ceiling, and the row says 1; chance is what the mean of the
+    pool's X-rays with that label explains.
+    """
+    encoded, outputs = target.encoded, target.encoded.view(view)
+    pool, labels = target.which[0], target.theirs[0]
+    rows = np.repeat(np.arange(len(pool)), SIMULATED if noised and outputs.shape[1] <= _MANY else 1)
+    known = _features(encoded, release, outputs[pool[rows]], labels[rows], noised)
+    asked = _features(encoded, release, outputs[target.true], target.labels, noised)
+    pixels, true = _pixels(encoded, pool), _pixels(encoded, target.true)
+    # Of each label its own mean; the records say what lies off it.
+    centres = _by_label(known, labels[rows], release.classes)
+    means = _by_label(pixels, labels, release.classes)
+    known = known - centres[labels[rows]]
+    unit = max(float((known**2).sum(0).mean()), 1e-12)
+    ridges = GridSearchCV(
+        Ridge(fit_intercept=False),
+        {"alpha": [unit * 10.0**power for power in range(-3, 4)]},
+        cv=GroupKFold(min(5, len(pool))),
+        scoring="neg_mean_squared_error",
+    )
+    best = ridges.fit(known, (pixels - means[labels])[rows], groups=rows)
+    alone, mean = means[target.labels], pixels.mean(0)
+    explained = _explained(alone + best.predict(asked - centres[target.labels]), true, mean)
+    return Outcome(len(true), len(pool), explained, None, 1.0, _explained(alone, true, mean))
+
+
+def _by_label(values: Floats, labels: Rows, classes: int) -> Floats:
+    """The mean (K, D) of the values (N, D) with each label; of a label that none has, of all."""
+    chosen = [labels == label if (labels == label).any() else slice(None) for label in range(classes)]
+    return np.stack([values[rows].mean(0) for rows in chosen])
+
+
+def _features(encoded: Encoded, release: ReleaseSpec, outputs: Floats, labels: Rows, noised: bool) -> Floats:
+    """What records (N, q f) say of the features (N, f) of X-rays whose labels (N,) are known."""
+    if noised:
+        vectors = _decoded(encoded, release, outputs, labels)
+    else:
+        clean = np.stack([clipped(release, outputs, label) for label in range(release.classes)])
+        vectors = clean[labels, np.arange(len(labels))]
+    if isinstance(release, JointCodebookSpec | JointLaplaceSpec):
+        codes = label_codes(release.label_code, release.classes)
+        found: Floats = np.einsum("nq,nqf->nf", codes[labels], vectors.reshape(len(labels), codes.shape[1], -1))
+        return found
+    # Indicators of the labels times features; of one X-ray they add up to 1.
+    whole: Floats = vectors.reshape(len(labels), release.classes, -1).sum(1)
+    return whole
+
+
+def _decoded(encoded: Encoded, release: ReleaseSpec, outputs: Floats, labels: Rows) -> Floats:
+    archive = encoded.archive
+    asking = Asking(encoded.encoder, archive.tasks[0].label_names, archive.unit, 1)
+    return released(asking, release, outputs, labels).vectors
+
+
+def _explained(drawn: Floats, true: Floats, mean: Floats) -> float:
+    """The share of the pixels' variance around the pool's mean."""
+    return 1 - float(((drawn - true) ** 2).sum() / ((mean - true) ** 2).sum())
 
 
 def _pixels(encoded: Encoded, rows: Rows) -> Floats:
@@ -171,9 +250,9 @@ def same_xray(encoded: Encoded, attempts: int, generator: np.random.Generator) -
 def held_xray(encoded: Encoded, classes: int, attempts: int, generator: np.random.Generator) -> Target:
     """The attacker holds the X-ray and wants its label, which a coin drew, so that the X-ray itself says nothing."""
     rows = generator.choice(np.flatnonzero(encoded.archive.part == "hospital"), size=attempts)
-    return Target(
-        encoded, rows, rows[:, None], np.zeros(attempts, dtype=np.int64), generator.integers(classes, size=attempts)
-    )
+    labels = generator.integers(classes, size=attempts)
+    every = np.tile(np.arange(classes), (attempts, 1))
+    return Target(encoded, rows, np.tile(rows[:, None], classes), labels, labels, every)
 
 
 def pictured(encoded: Encoded, attempts: int, pool: int, among: bool, generator: np.random.Generator) -> Target:
@@ -186,9 +265,9 @@ def pictured(encoded: Encoded, attempts: int, pool: int, among: bool, generator:
 
 
 def _target(encoded: Encoded, true: list[int], which: list[list[int]], answer: list[int]) -> Target:
-    rows = np.array(true, dtype=np.int64)
-    labels = np.maximum(encoded.archive.tasks[0].labels[rows], 0)
-    return Target(encoded, rows, np.array(which, dtype=np.int64), np.array(answer, dtype=np.int64), labels)
+    labels = np.maximum(encoded.archive.tasks[0].labels, 0)
+    rows, held = np.array(true, dtype=np.int64), np.array(which, dtype=np.int64)
+    return Target(encoded, rows, held, np.array(answer, dtype=np.int64), labels[rows], labels[held])
 
 
 def _weights(target: Target, view: str, release: ReleaseSpec, noised: bool) -> Floats:
@@ -198,15 +277,17 @@ def _weights(target: Target, view: str, release: ReleaseSpec, noised: bool) -> F
     outputs = target.encoded.view(view)[named]
     candidates = Candidates(release, outputs)
     if not noised:
-        return candidates.without_noise(places[:, 0], target.labels, places[:, 1:])
+        return candidates.without_noise(places[:, 0], target.labels, places[:, 1:], target.theirs)
     records = records_of(release, outputs[places[:, 0]], target.labels)
-    return candidates.log_likelihoods(records, places[:, 1:])
+    return candidates.log_likelihoods(records, places[:, 1:], target.theirs)
 
 
-def _identified(target: Target, weights: Floats, loss: PrivacyLoss | None, best: bool = False) -> Outcome:
-    # With noise the labels' likelihoods add up; without, the nearest of them counts.
-    summed = weights.max(2) if best else np.logaddexp.reduce(weights, axis=2)
-    return _outcome(_first_of_best(summed) == target.answer, summed.shape[1], loss)
+def _identified(target: Target, weights: Floats, loss: PrivacyLoss | None) -> Outcome:
+    right = _first_of_best(weights) == target.answer
+    count, hits, candidates = len(right), int(right.sum()), weights.shape[1]
+    low = float(beta.ppf(ALPHA, hits, count - hits + 1)) if hits else 0.0
+    ceiling = 1.0 if loss is None else best_identification(loss, candidates)
+    return Outcome(count, candidates, hits / count, low, ceiling, 1 / candidates)
 
 
 def _first_of_best(weights: Floats) -> Rows:
@@ -215,10 +296,3 @@ def _first_of_best(weights: Floats) -> Rows:
     best = weights >= weights.max(axis=1, keepdims=True) - 1e-9
     found: Rows = np.where(best, ties, -1.0).argmax(axis=1)
     return found
-
-
-def _outcome(right: NDArray[np.bool_], candidates: int, loss: PrivacyLoss | None) -> Outcome:
-    count, hits = len(right), int(right.sum())
-    low = float(beta.ppf(ALPHA, hits, count - hits + 1)) if hits else 0.0
-    ceiling = 1.0 if loss is None else best_identification(loss, candidates)
-    return Outcome(count, candidates, hits / count, low, ceiling, 1 / candidates)

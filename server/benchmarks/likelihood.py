@@ -38,37 +38,40 @@ class Candidates:
         labels = range(1 if self.apart else release.classes)
         self.steps = np.stack([_given(release, outputs, label) for label in labels], axis=1)
 
-    def log_likelihoods(self, records: Sequence[Contents], which: Rows) -> Floats:
-        """Of the candidates `which` (N, C) of each record, with each label. Shape (N, C, K)."""
-        return np.stack([self._one(record, self.steps[rows]) for record, rows in zip(records, which, strict=True)])
+    def log_likelihoods(self, records: Sequence[Contents], which: Rows, labels: Rows) -> Floats:
+        """Of the candidates `which` (N, C) of each record, with the labels (N, C). Shape (N, C)."""
+        told = zip(records, which, labels, strict=True)
+        return np.stack([self._one(record, self._steps(rows, theirs), theirs) for record, rows, theirs in told])
 
-    def without_noise(self, true: Rows, labels: Rows, which: Rows) -> Floats:
-        """The same where records hold what the mechanisms were given: minus the distance. Shape (N, C, K).
+    def without_noise(self, true: Rows, labels: Rows, which: Rows, theirs: Rows) -> Floats:
+        """The same where records hold what the mechanisms were given: minus the distance. Shape (N, C).
 
         `true` (N,) are the X-rays behind the records and `labels` (N,) theirs. A label that is said apart lies one step
         from every other.
         """
-        found = np.empty((*which.shape, self.release.classes))
-        for at, (row, label, rows) in enumerate(zip(true, labels, which, strict=True)):
-            found[at] = -np.abs(self.steps[rows] - self.steps[row, 0 if self.apart else label]).sum(-1)
-            if self.apart:
-                found[at] -= np.arange(self.release.classes) != label
+        given = self._steps(true, labels)
+        found = np.empty(which.shape)
+        for at, rows in enumerate(which):
+            found[at] = -np.abs(self._steps(rows, theirs[at]) - given[at]).sum(-1)
+        return found - (theirs != labels[:, None]) if self.apart else found
+
+    def _steps(self, rows: Rows, labels: Rows) -> NDArray[np.int64]:
+        found: NDArray[np.int64] = self.steps[rows, np.zeros_like(labels) if self.apart else labels]
         return found
 
-    def _one(self, record: Contents, steps: NDArray[np.int64]) -> Floats:
+    def _one(self, record: Contents, steps: NDArray[np.int64], labels: Rows) -> Floats:
         release = self.release
         if isinstance(record, IndexRecord) and isinstance(release, JointCodebookSpec):
             drawn = codebook.codewords(release.codebook, record.seed).astype(np.int64)  # (M, d)
             # By the mechanism's own lengths, whole numbers: at large epsilon a rounding decides who is nearest.
             words = drawn / integer_root((drawn**2).sum(1))[:, None]
-            scores = words @ steps.reshape(-1, words.shape[1]).T.astype(np.float64)  # (M, C K)
+            scores = words @ steps.T.astype(np.float64)  # (M, C)
             near = (scores > scores[record.index]).sum(0) < release.codebook.subset
-            return np.where(near, float(release.loss), 0.0).reshape(steps.shape[:2])
+            return np.where(near, float(release.loss), 0.0)
         if isinstance(record, LabelledRecord) and not isinstance(release, JointCodebookSpec | JointLaplaceSpec):
-            distance = np.abs(record.steps - steps).sum(-1)  # (C, 1): the same for every label
-            said = np.where(np.arange(release.classes) == record.label, float(release.label.loss), 0.0)
-            found: Floats = said - distance / float(release.laplace.scale)
-            return found
+            said = np.where(labels == record.label, float(release.label.loss), 0.0)
+            beside: Floats = said - np.abs(record.steps - steps).sum(-1) / float(release.laplace.scale)
+            return beside
         if isinstance(record, np.ndarray) and isinstance(release, JointLaplaceSpec):
             joint: Floats = -np.abs(record - steps).sum(-1) / float(release.laplace.scale)
             return joint

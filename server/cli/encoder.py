@@ -26,12 +26,12 @@ from ldp_client.flow.glow import Shape
 from ldp_client.flow.installed import bundle_folder
 from ldp_client.flow.training import Mode
 from server.learning.allocator import keep_freed_pages
-from server.learning.bundle import contents, refit_bottleneck
+from server.learning.bundle import contents, refit_bottleneck, require_new
 from server.learning.pretrain import pretrain
 from server.learning.public_images import read_images
 from server.learning.public_subset import public_indices
 from server.learning.recipe import Origin, Progress, Recipe
-from server.learning.self_supervised import TeacherProgress, train_teacher
+from server.learning.self_supervised import TeacherProgress, require_writable, train_teacher
 from server.learning.teacher import TeacherRecipe, load_teacher
 from server.learning.workers import Workers, joined
 
@@ -172,9 +172,10 @@ def fit_features(
     threads: Annotated[int, typer.Option(help="Processor threads.")] = 2,
 ) -> None:
     """Train a teacher on public X-rays, without labels: what it learns, `fit-bottleneck` brings into an encoder."""
+    require_writable(out)
+    recipe = TeacherRecipe(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads)
     card = read_card(bundle_folder(str(folder), Path()))
     images = contents(card, _public(read_images(data, key=key, split=split, side=card.content), public))
-    recipe = TeacherRecipe(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, threads=threads)
     keep_freed_pages()
     with joined(device) as workers, _progress_bar(workers.first) as bar:
         if workers.count > 1:
@@ -210,10 +211,11 @@ def fit_bottleneck(
     format: FormatOption = Format.TABLE,
 ) -> None:
     """Fit another bottleneck behind an encoder's flow, on public X-rays, and write a new bundle."""
+    require_new(out)
     bundle = bundle_folder(str(folder), Path())
     card = read_card(bundle)
-    images = _public(read_images(data, key=key, split=split, side=card.content), public)
     teacher = None if features is None else load_teacher(features)
+    images = _public(read_images(data, key=key, split=split, side=card.content), public)
     command = " && ".join([card.command, *([teacher.command] if teacher else []), _command(context)])
     _print_card(refit_bottleneck(bundle, images, dimension, command, out, teacher, level), format)
 

@@ -9,7 +9,9 @@ import typer
 
 from ldp_client.cli.console import say
 from ldp_client.errors import ConfigurationError
+from ldp_client.privacy.image_spec import ImageSpec
 from ldp_client.privacy.meaning import shown_by_pictures
+from ldp_client.privacy.release_spec import JointCodebookSpec, JointLaplaceSpec
 from server.cli.opened import HERE, State, opened, payloads_of
 from server.learning.image_training import PictureSet
 from server.learning.picture_files import write_pictures
@@ -31,7 +33,8 @@ def export(
 ) -> None:
     """Write the pictures of a campaign as PNG files with their labels in labels.csv.
 
-    What they show is said at the end: pictures of the bottleneck show no patient, the public encoder made them up.
+    What they show is said at the end: pictures of the bottleneck show no patient, the public encoder made them up. So
+    is what their labels are: those of joint mechanisms were drawn by lot.
     """
     if not images:
         raise ConfigurationError("say --images: pictures are what this version exports")
@@ -43,3 +46,13 @@ def export(
         f"wrote {len(pictures.labels)} pictures and labels.csv to {out}; each was released at epsilon "
         f"{campaign.loss_per_record}, picture and label together; {shown_by_pictures(pictures.spec)}"
     )
+    if labels_by_lot(pictures.spec):
+        say(
+            "each label was drawn by lot, whatever the X-ray's own is, and the picture is for it or against it: "
+            "labels.csv holds no diagnosis"
+        )
+
+
+def labels_by_lot(release: ImageSpec) -> bool:
+    """Whether the labels of these pictures are fair draws, as where X-ray and label were noised together."""
+    return isinstance(release.noised, JointLaplaceSpec | JointCodebookSpec)

@@ -26,7 +26,8 @@ from ldp_client.flow.glow import Glow
 from ldp_client.flow.preprocess import prepare
 from ldp_client.wire.canonical import canonical_bytes
 from server.learning.distillation import distil
-from server.learning.teacher import Teacher, teacher_features
+from server.learning.public_images import require_different
+from server.learning.teacher import Teacher, fingerprint, obstacle, teacher_features
 
 
 def write_bundle(card: EncoderCard, flow: Glow, bottleneck: Bottleneck, folder: Path) -> EncoderCard:
@@ -35,13 +36,16 @@ def write_bundle(card: EncoderCard, flow: Glow, bottleneck: Bottleneck, folder: 
     The bundle is written beside `folder`, read back through every check of `Encoder.load`, and then renamed.
 
     Raises:
-        ConfigurationError: the folder exists.
+        ConfigurationError: the folder exists, or cannot be made.
     """
     require_new(folder)
     data = serialise_safetensors(bundle_tensors(flow, bottleneck))
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise _unwritable(folder, str(error.strerror)) from error
     try:
         (temporary / WEIGHTS_FILE).write_bytes(data)
         (temporary / CARD_FILE).write_bytes(canonical_bytes(card))
@@ -55,9 +59,27 @@ def write_bundle(card: EncoderCard, flow: Glow, bottleneck: Bottleneck, folder: 
 
 
 def require_new(folder: Path) -> None:
-    """Raise ConfigurationError when a bundle's folder is there already: none is ever overwritten."""
-    if folder.exists():
+    """Return if a bundle may be written there; asked before anything is computed. Nothing stays made.
+
+    Raises:
+        ConfigurationError: the folder exists, for none is ever overwritten, or cannot be made.
+    """
+    try:
+        exists = folder.exists() or folder.is_symlink()
+    except OSError as error:
+        raise _unwritable(folder, str(error.strerror)) from error
+    if exists:
         raise ConfigurationError(f"asked to write an encoder to {folder.name!r}, which exists; name a new folder")
+    why = obstacle(folder.parent)
+    if why:
+        raise _unwritable(folder, why)
+
+
+def _unwritable(folder: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"asked to write an encoder to {folder}, which cannot be made ({why}); name a new folder in one that you may "
+        "write to"
+    )
 
 
 def refit_bottleneck(
@@ -75,29 +97,44 @@ def refit_bottleneck(
     principal coordinates of the log-scale map, or of one level of it.
 
     Raises:
-        ConfigurationError: the folder exists, the teacher is of another size, or both a teacher and a level are given.
-        ParameterError: the X-rays do not span as many coordinates, or the flow has no such level.
+        ConfigurationError: the folder exists or cannot be made, the teacher is of another size or of other X-rays, or
+            both a teacher and a level are given.
+        ParameterError: fewer than two X-rays, or all alike; they do not span as many coordinates, or the flow has no
+            such level.
     """
+    require_new(folder)
     if teacher is not None and level is not None:
         raise ConfigurationError(
             f"asked for the coordinates of a teacher and for those of level {level}; give --features or --level"
         )
+    require_different(images, "fit a bottleneck")
     encoder = Encoder.load(source)
+    features = None if teacher is None else teacher_features(teacher, _seen_by(teacher, encoder.card, images))
     maps = encoder.log_scale_map(torch.stack([encoder.prepare(image) for image in images]))
     if level is not None:
         kind, bottleneck = ONE_LEVEL, fit_level(maps, encoder.card.levels, level, dimension)
-    elif teacher is None:
+    elif features is None:
         kind, bottleneck = WHITENED_PCA, fit_whitened_pca(maps, dimension)
     else:
-        if teacher.side != encoder.content:
-            raise ConfigurationError(
-                f"the teacher looks at X-rays of {teacher.side} px, encoder {encoder.card.name!r} at "
-                f"{encoder.content} px; train one for this encoder with fit-features"
-            )
-        kind = SELF_SUPERVISED
-        bottleneck = distil(maps, teacher_features(teacher, contents(encoder.card, images)), dimension)
+        kind, bottleneck = SELF_SUPERVISED, distil(maps, features, dimension)
     card = encoder.card.model_copy(update={"dimension": dimension, "bottleneck": kind, "command": command})
     return write_bundle(card, encoder.flow, bottleneck, folder)
+
+
+def _seen_by(teacher: Teacher, card: EncoderCard, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What a teacher looks at in public images (N, H, W), which must be what it was trained on."""
+    if teacher.side != card.content:
+        raise ConfigurationError(
+            f"the teacher looks at X-rays of {teacher.side} px, encoder {card.name!r} at {card.content} px; "
+            "train one for this encoder with fit-features"
+        )
+    seen = contents(card, images)
+    if teacher.fingerprint != fingerprint(seen, teacher.recipe):
+        raise ConfigurationError(
+            f"asked to fit a bottleneck on {len(images)} X-rays with a teacher that was trained on others; give the "
+            "--data, --key, --split and --public that fit-features had, or train a teacher on these"
+        )
+    return seen
 
 
 def contents(card: EncoderCard, images: NDArray[np.uint8]) -> NDArray[np.uint8]:

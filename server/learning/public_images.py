@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ldp_client.errors import ConfigurationError, QuarantinedError
+from ldp_client.errors import ConfigurationError, ParameterError, QuarantinedError
 from ldp_client.flow.encoder import Encoder
 from ldp_client.flow.preprocess import prepare
 from ldp_client.imaging.dicom import is_dicom, read_dicom
@@ -21,9 +21,8 @@ from ldp_client.imaging.xray import MIN_SECRET_BYTES, Radiograph
 USUAL_KEYS = ("train_images", "images")
 _BATCH = 256
 
-# TypeError: one bare array (.npy). EOFError, BadZipFile, zlib.error: cut off or damaged. IndexError: a `split` of
-# another length.
-_UNREADABLE = (OSError, KeyError, ValueError, TypeError, EOFError, IndexError, BadZipFile, zlib.error)
+# TypeError: one bare array (.npy). EOFError, BadZipFile, zlib.error: cut off or damaged.
+_UNREADABLE = (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile, zlib.error)
 
 
 def read_images(path: Path, *, key: str, split: str, side: int) -> NDArray[np.uint8]:
@@ -36,7 +35,8 @@ def read_images(path: Path, *, key: str, split: str, side: int) -> NDArray[np.ui
         split: only rows of the .npz whose field `split` says so; empty takes all.
 
     Raises:
-        ConfigurationError: no images there, or a radiograph that cannot be read.
+        ConfigurationError: no images there, a `split` that does not say one thing of each, or a radiograph that cannot
+            be read.
     """
     images = _from_folder(path, side) if path.is_dir() else _from_arrays(path, key, split)
     if images.ndim != 3 or images.dtype != np.uint8:
@@ -53,13 +53,36 @@ def encoded(encoder: Encoder, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.concatenate([encoder.encode(torch.stack([encoder.prepare(one) for one in part])) for part in parts])
 
 
+def require_different(images: NDArray[np.uint8], purpose: str) -> None:
+    """Return if there is something to learn from public images (N, H, W): at least two, and not all alike.
+
+    Raises:
+        ParameterError: there is not.
+    """
+    if len(images) < 2:
+        raise ParameterError(f"asked to {purpose} on {len(images)} public X-ray; give at least 2 X-rays that differ")
+    if (images == images[0]).all():
+        raise ParameterError(
+            f"asked to {purpose} on {len(images)} public X-rays, which are all alike; give X-rays that differ"
+        )
+
+
 def _from_arrays(path: Path, key: str, split: str) -> NDArray[np.uint8]:
     try:
         # Opened here: np.load would leave a file open that turns out to be no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             name = key or next((usual for usual in USUAL_KEYS if usual in arrays), USUAL_KEYS[0])
             images: NDArray[np.uint8] = arrays[name]
-            return images[arrays["split"] == split] if split else images
+            if not split or images.ndim != 3:
+                return images
+            parts = arrays["split"]
+            if parts.shape != (len(images),):
+                raise ConfigurationError(
+                    f"asked for the split {split!r} of {path.name!r}, whose field `split` has the shape {parts.shape}; "
+                    f"give one word for each of its {len(images)} images, or ask for no split"
+                )
+            chosen: NDArray[np.uint8] = images[parts == split]
+            return chosen
     except _UNREADABLE as error:
         raise ConfigurationError(
             f"asked for public images in {path.name!r}; give an .npz with an array "

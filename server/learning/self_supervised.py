@@ -10,12 +10,10 @@ The teacher stays where it was trained. What it knows reaches the hospitals as a
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +25,16 @@ from torch.nn import functional
 from ldp_client.errors import ConfigurationError, ParameterError
 from server.learning.batches import generator
 from server.learning.likelihood import repeatable
-from server.learning.teacher import Teacher, TeacherRecipe, channels_last, restore_teacher, save_teacher
+from server.learning.public_images import require_different
+from server.learning.teacher import (
+    Teacher,
+    TeacherRecipe,
+    channels_last,
+    fingerprint,
+    obstacle,
+    restore_teacher,
+    save_teacher,
+)
 from server.learning.views import random_view
 from server.learning.workers import Workers
 
@@ -76,9 +83,11 @@ def train_teacher(
     The same images, recipe, torch version and processor give the same teacher, whether it was interrupted or not.
 
     Raises:
-        ParameterError: fewer X-rays than one batch.
-        ConfigurationError: `folder` holds the teacher of other images or another recipe, or the training diverged.
+        ParameterError: fewer X-rays than one batch, or all alike.
+        ConfigurationError: `folder` cannot be written to, or holds the teacher of other images or another recipe, or
+            the training diverged.
     """
+    require_writable(folder)
     workers = workers or Workers()
     batches = len(images) // recipe.batch
     if not batches:
@@ -86,16 +95,19 @@ def train_teacher(
             f"asked to train a teacher on {len(images)} X-rays in batches of {recipe.batch}; give more X-rays, or "
             "smaller batches"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    mark = _fingerprint(images, recipe)
+    require_different(images, "train a teacher")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, str(error.strerror)) from error
     device = workers.device
     with repeatable(recipe.threads, workers):
         torch.manual_seed(recipe.seed)
         teacher = Teacher(images.shape[-1], recipe)
-    teacher.command = command
+    teacher.command, teacher.fingerprint = command, fingerprint(images, recipe)
     teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     optimiser = torch.optim.AdamW(teacher.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    begun = restore_teacher(teacher, optimiser, mark, folder)
+    begun = restore_teacher(teacher, optimiser, folder)
     public = torch.from_numpy(images)[:, None]
     saved = time.monotonic()
     with repeatable(recipe.threads, workers):
@@ -123,20 +135,30 @@ def train_teacher(
                 )
             done = epoch + 1 == recipe.epochs
             if done or time.monotonic() - saved > SAVE_SECONDS:
-                save_teacher(teacher, None if done else optimiser, mark, epoch + 1, folder)
+                save_teacher(teacher, None if done else optimiser, epoch + 1, folder)
                 saved = time.monotonic()
             progress(TeacherProgress(epoch + 1, recipe.epochs, mean))
     return teacher.eval()
+
+
+def require_writable(folder: Path) -> None:
+    """Return if a teacher may be kept in a folder, there already or not; asked before any X-ray is read.
+
+    Raises:
+        ConfigurationError: it may not.
+    """
+    why = obstacle(folder)
+    if why:
+        raise _unwritable(folder, why)
+
+
+def _unwritable(folder: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"asked to keep a teacher in {folder}, which cannot be written to ({why}); name a folder where you may write"
+    )
 
 
 def _schedule(step: int, steps: int) -> float:
     """Linear warm-up over a tenth, then half a cosine to nothing."""
     warm = min(1.0, (step + 1) / max(1, steps // 10))
     return warm * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def _fingerprint(images: NDArray[np.uint8], recipe: TeacherRecipe) -> str:
-    told = {name: value for name, value in asdict(recipe).items() if name != "threads"}
-    content = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    content.update(np.ascontiguousarray(images).tobytes())
-    return content.hexdigest()

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -46,14 +48,21 @@ class TeacherRecipe:
                 f"asked to train a teacher for {self.epochs} epochs in batches of {self.batch} with {self.threads} "
                 "threads; give at least 1 epoch, 2 images a batch and 1 thread"
             )
+        if not 0 < self.learning_rate <= 1:
+            raise ParameterError(
+                f"asked to train a teacher with a learning rate of {self.learning_rate}; give one above 0 and up to 1"
+            )
 
 
 class Teacher(nn.Module):
-    """A small convolutional network: standardised X-rays (B, 1, S, S) to features (B, F), F the last of the widths."""
+    """A small convolutional network: standardised X-rays (B, 1, S, S) to features (B, F), F the last of the widths.
+
+    `fingerprint` says of which X-rays and recipe it is, `command` how it was made; both are empty until it is trained.
+    """
 
     def __init__(self, side: int, recipe: TeacherRecipe) -> None:
         super().__init__()
-        self.side, self.recipe, self.command = side, recipe, ""
+        self.side, self.recipe, self.command, self.fingerprint = side, recipe, "", ""
         stride = 1 if side <= _FULL_SIDE else 2
         widths = recipe.widths
         layers = [_convolution(1, widths[0], stride, 3 if stride == 1 else 5)]
@@ -96,7 +105,28 @@ def teacher_features(teacher: Teacher, images: NDArray[np.uint8]) -> NDArray[np.
     return np.concatenate(parts)
 
 
-def save_teacher(teacher: Teacher, optimiser: torch.optim.AdamW | None, mark: str, epoch: int, folder: Path) -> None:
+def fingerprint(images: NDArray[np.uint8], recipe: TeacherRecipe) -> str:
+    """What a teacher has in common with its training: X-rays (N, S, S) uint8 in their order, and recipe."""
+    told = {name: value for name, value in asdict(recipe).items() if name != "threads"}
+    content = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    content.update(np.ascontiguousarray(images).tobytes())
+    return content.hexdigest()
+
+
+def obstacle(folder: Path) -> str:
+    """Why nothing can be written to a folder that is there or yet to be made; empty if it can. Nothing stays made."""
+    try:
+        above = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        if not above.is_dir():
+            return f"{above.name} is a file"
+        # Tried, not asked for: to the superuser everything looks writable.
+        Path(tempfile.mkdtemp(prefix=".", dir=above)).rmdir()
+    except OSError as error:
+        return str(error.strerror)
+    return ""
+
+
+def save_teacher(teacher: Teacher, optimiser: torch.optim.AdamW | None, epoch: int, folder: Path) -> None:
     """Replace the folder's teacher; a finished one, without an optimiser, is weights only."""
     tensors = {f"teacher.{name}": tensor for name, tensor in teacher.state_dict().items()}
     moving = {} if optimiser is None else optimiser.state
@@ -105,7 +135,7 @@ def save_teacher(teacher: Teacher, optimiser: torch.optim.AdamW | None, mark: st
         tensors |= {f"mean.{name}": moments["exp_avg"], f"square.{name}": moments["exp_avg_sq"]}
         tensors[f"step.{name}"] = moments["step"]
     told = {
-        "fingerprint": mark,
+        "fingerprint": teacher.fingerprint,
         "epoch": str(epoch),
         "recipe": json.dumps(asdict(teacher.recipe)),
         "side": str(teacher.side),
@@ -134,18 +164,18 @@ def load_teacher(folder: Path) -> Teacher:
         )
     with torch.device("meta"):
         teacher = Teacher(told["side"], recipe)
-    teacher.command = told["command"]
+    teacher.command, teacher.fingerprint = told["command"], told["fingerprint"]
     _fill(teacher, tensors, folder)
     return teacher.eval()
 
 
-def restore_teacher(teacher: Teacher, optimiser: torch.optim.AdamW, mark: str, folder: Path) -> int:
+def restore_teacher(teacher: Teacher, optimiser: torch.optim.AdamW, folder: Path) -> int:
     """Bring a new teacher to where the folder's stands; returns the epochs done."""
     read = _read(folder)
     if read is None:
         return 0
     told, tensors = read
-    if told["fingerprint"] != mark:
+    if told["fingerprint"] != teacher.fingerprint:
         raise ConfigurationError(
             f"the teacher in {folder.name!r} was trained on other images or by another recipe; "
             "repeat the command that began it, or remove the folder to begin afresh"

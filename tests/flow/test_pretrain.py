@@ -22,14 +22,14 @@ from ldp_client.flow.encoder import CARD_FILE, WEIGHTS_FILE, Encoder, EncoderCar
 from ldp_client.flow.glow import Shape
 from ldp_client.imaging.phantoms import phantoms
 from server.cli.encoder import app
-from server.learning.bundle import refit_bottleneck
+from server.learning.bundle import refit_bottleneck, write_bundle
 from server.learning.pictures import CURVE_FILE, SAMPLES_FILE
 from server.learning.pretrain import pretrain, workshop
 from server.learning.public_images import read_images
 from server.learning.public_subset import public_indices
 from server.learning.recipe import Origin, Progress, Recipe
 from server.learning.self_supervised import train_teacher
-from server.learning.teacher import TeacherRecipe
+from server.learning.teacher import TEACHER_FILE, TeacherRecipe, load_teacher
 
 RECIPE = Recipe(
     Shape(size=8, levels=2, steps=1, width=8),
@@ -55,6 +55,11 @@ def blobs(count: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def ignore(_: Progress) -> None:
     """Nobody watches."""
+
+
+def never(*_: object, **__: object) -> None:
+    """What comes too late for a refusal."""
+    raise AssertionError
 
 
 def train(folder: Path, recipe: Recipe = RECIPE) -> EncoderCard:
@@ -154,10 +159,73 @@ def test_what_would_fail_after_training_is_refused_before_it(
 
 def test_a_place_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(
-        ConfigurationError, match=r"'e.training', where the checkpoint stands, cannot be made \(Not a d"
-    ):
+    with pytest.raises(ConfigurationError, match=r"an encoder to .*/file/e, which cannot be made \(file is a file\)"):
         train(tmp_path / "file" / "e")
+    (tmp_path / "e.training").touch()
+    with pytest.raises(
+        ConfigurationError, match=r"'e.training', where the checkpoint stands, cannot be made \(File exists\)"
+    ):
+        train(tmp_path / "e")
+
+
+@pytest.mark.parametrize("place", ["file/e", "file/deep/e", "/proc/e", "/proc/deep/e", "n" * 300])
+def test_a_bundle_that_cannot_be_made_is_refused_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(Encoder, "load", never)
+    with pytest.raises(ConfigurationError, match=r"asked to write an encoder to .*, which cannot be made \(.*\); name"):
+        refit_bottleneck(shipped(), blobs(8), 2, "again", tmp_path / place)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_place_that_is_taken_away_while_computing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder.load(shipped())
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("server.learning.bundle.require_new", lambda folder: None)
+    with pytest.raises(ConfigurationError, match=r"an encoder to .*/file/e, which cannot be made \(.+\); name a new"):
+        write_bundle(encoder.card, encoder.flow, encoder.bottleneck, tmp_path / "file" / "e")
+
+
+def test_a_dangling_link_is_no_new_folder(tmp_path: Path) -> None:
+    (tmp_path / "e").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigurationError, match=r"asked to write an encoder to 'e', which exists; name a new folder"):
+        refit_bottleneck(shipped(), blobs(8), 2, "again", tmp_path / "e")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (blobs(1), "fit a bottleneck on 1 public X-ray; give at least 2 X-rays that differ"),
+        (blobs(1).repeat(9, 0), "fit a bottleneck on 9 public X-rays, which are all alike; give X-rays that differ"),
+    ],
+)
+def test_a_bottleneck_needs_xrays_that_differ(tmp_path: Path, images: NDArray[np.uint8], message: str) -> None:
+    with pytest.raises(ParameterError, match=f"^asked to {message}$"):
+        refit_bottleneck(shipped(), images, 1, "again", tmp_path / "e")
+
+
+@pytest.mark.parametrize("place", ["file", "file/t", "/proc", "/proc/t"])
+def test_a_teacher_that_cannot_be_kept_is_refused_before_training(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=r"to keep a teacher in .*, which cannot be written to \(.+\); name a"):
+        train_teacher(blobs(8), TeacherRecipe(1, 8, threads=1), tmp_path / place)
+
+
+def test_a_teacher_needs_xrays_that_differ(tmp_path: Path) -> None:
+    with pytest.raises(
+        ParameterError, match="train a teacher on 8 public X-rays, which are all alike; give X-rays that"
+    ):
+        train_teacher(blobs(1).repeat(8, 0), TeacherRecipe(1, 8, threads=1), tmp_path / "t")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), -1.0, 0.0, 1.5])
+def test_a_teachers_impossible_learning_rate_is_refused(rate: float) -> None:
+    with pytest.raises(
+        ParameterError, match=rf"a teacher with a learning rate of {rate}; give one above 0 and up to 1"
+    ):
+        TeacherRecipe(learning_rate=rate)
 
 
 def test_a_training_without_a_finite_validation_writes_no_bundle(tmp_path: Path) -> None:
@@ -349,6 +417,57 @@ class TestCommands:
             "fit-features"
         )
 
+    def test_a_teacher_of_other_xrays_is_refused(self, tmp_path: Path, data: Path) -> None:
+        train(tmp_path / "e", replace(RECIPE, training_steps=1))
+        train_teacher(blobs(80, seed=5), TeacherRecipe(1, 16, threads=1), tmp_path / "t")
+        words = f"fit-bottleneck {tmp_path / 'e'} --data {data} --key images --dimension 2 --out {tmp_path / 'two'}"
+        result = CliRunner().invoke(app, [*words.split(), "--features", str(tmp_path / "t")])
+        assert isinstance(result.exception, ConfigurationError)
+        assert str(result.exception) == (
+            "asked to fit a bottleneck on 80 X-rays with a teacher that was trained on others; give the --data, "
+            "--key, --split and --public that fit-features had, or train a teacher on these"
+        )
+
+    @pytest.mark.parametrize(("out", "fault"), [("there", "which exists"), ("blobs.npz/x", "which cannot be made")])
+    def test_fit_bottleneck_looks_at_its_folder_before_any_xray(
+        self, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, out: str, fault: str
+    ) -> None:
+        (tmp_path / "there").mkdir()
+        monkeypatch.setattr("server.cli.encoder.read_images", never)
+        words = f"fit-bottleneck shipped:kermany28 --data {data} --dimension 2 --out {tmp_path / out}"
+        result = CliRunner().invoke(app, words.split())
+        assert isinstance(result.exception, ConfigurationError)
+        assert fault in str(result.exception)
+
+    @pytest.mark.parametrize(
+        ("options", "fault"),
+        [
+            ("--out FOLDER/blobs.npz", "asked to keep a teacher in"),
+            ("--out /proc/t", "asked to keep a teacher in"),
+            ("--out FOLDER/t --learning-rate nan", "asked to train a teacher with a learning rate of nan"),
+            ("--out FOLDER/t --learning-rate -1", "asked to train a teacher with a learning rate of -1.0"),
+        ],
+    )
+    def test_fit_features_looks_at_its_options_before_any_xray(
+        self, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, options: str, fault: str
+    ) -> None:
+        monkeypatch.setattr("server.cli.encoder.read_images", never)
+        words = f"fit-features shipped:kermany28 --data {data} {options.replace('FOLDER', str(tmp_path))}"
+        result = CliRunner().invoke(app, words.split())
+        assert isinstance(result.exception, ConfigurationError | ParameterError)
+        assert str(result.exception).startswith(fault)
+        assert [path.name for path in tmp_path.iterdir()] == ["blobs.npz"]
+
+    def test_fit_features_goes_on_in_a_folder_that_is_there(self, tmp_path: Path, data: Path) -> None:
+        (tmp_path / "t").mkdir()
+        train(tmp_path / "e", replace(RECIPE, training_steps=1))
+        words = f"fit-features {tmp_path / 'e'} --data {data} --key images --epochs 1 --batch 32 --threads 1"
+        for _ in range(2):
+            result = CliRunner().invoke(app, [*words.split(), "--out", str(tmp_path / "t")])
+            assert result.exit_code == 0, result.exception
+        assert [path.name for path in (tmp_path / "t").iterdir()] == [TEACHER_FILE]
+        assert load_teacher(tmp_path / "t").side == 6
+
     def test_one_level_of_the_map_comes_into_an_encoder_and_its_command_repeats_it(
         self, tmp_path: Path, data: Path
     ) -> None:
@@ -386,16 +505,25 @@ class TestCommands:
         assert isinstance(result.exception, ConfigurationError)
         assert str(result.exception).startswith(f"asked for public images in '{name}'; give an .npz with an array")
 
-    @pytest.mark.parametrize("fault", ["cut off", "empty", "damaged", "a split of another length"])
+    @pytest.mark.parametrize("fault", ["cut off", "empty", "damaged"])
     def test_files_at_fault_are_refused(self, tmp_path: Path, data: Path, fault: str) -> None:
-        np.savez_compressed(data, images=blobs(80), split=np.array(["public"] * 7))
+        np.savez_compressed(data, images=blobs(80), split=np.array(["public"] * 80))
         whole = data.read_bytes()
-        if fault != "a split of another length":
-            middle = len(whole) // 3
-            kept = {"cut off": middle, "empty": 0, "damaged": len(whole)}[fault]
-            data.write_bytes((whole[:middle] + b"\xff" * 100 + whole[middle + 100 :])[:kept])
+        middle = len(whole) // 3
+        kept = {"cut off": middle, "empty": 0, "damaged": len(whole)}[fault]
+        data.write_bytes((whole[:middle] + b"\xff" * 100 + whole[middle + 100 :])[:kept])
         with pytest.raises(ConfigurationError, match=r"asked for public images in 'blobs.npz'; give an .npz with an"):
             read_images(data, key="", split="public", side=6)
+
+    @pytest.mark.parametrize("shape", [(), (7,), (80, 1), (80, 6)])
+    def test_a_split_of_another_shape_is_named(self, data: Path, shape: tuple[int, ...]) -> None:
+        np.savez(data, images=blobs(80), split=np.full(shape, "public"))
+        with pytest.raises(ConfigurationError) as refused:
+            read_images(data, key="", split="public", side=6)
+        assert str(refused.value) == (
+            f"asked for the split 'public' of 'blobs.npz', whose field `split` has the shape {shape}; give one word "
+            "for each of its 80 images, or ask for no split"
+        )
 
     def test_a_split_without_images_is_refused(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "films.npz", images=blobs(2), split=np.array(["test", "test"]))

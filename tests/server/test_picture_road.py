@@ -24,13 +24,16 @@ from ldp_client.flow.encoder import Encoder, shipped
 from ldp_client.imaging.dataset import write_dataset
 from ldp_client.imaging.phantoms import phantoms
 from ldp_client.officer import approve, put_into_force
-from ldp_client.privacy.image_spec import ImageSpec
+from ldp_client.privacy.image_spec import ImageSpec, image
 from ldp_client.privacy.loss import PrivacyLoss
+from ldp_client.privacy.meaning import what_leaves
+from ldp_client.privacy.release_design import dp_glow, joint_codebook, joint_laplace, latent
 from ldp_client.site import create_site, enrolment
 from ldp_client.supernode import create_node_key
 from ldp_client.wire.campaign import Policy
 from ldp_client.wire.signing import create_signing_key
 from server.centre import enrol, open_centre
+from server.cli.records import labels_by_lot
 from server.config import initialise
 from server.store.queries import budgets
 
@@ -128,6 +131,10 @@ def test_pictures_are_exported_with_labels_and_none_is_an_xray(road: Road, capsy
         "each was released at epsilon 2, picture and label together; it shows no patient: the public encoder made it up"
         in said
     )
+    assert said.endswith(
+        "each label was drawn by lot, whatever the X-ray's own is, and the picture is for it or against it: labels.csv "
+        "holds no diagnosis"
+    )
     rows = (out / "labels.csv").read_text().splitlines()[1:]
     assert {row.split(",")[1] for row in rows} <= set(LABELS)
     pictures = [np.asarray(Image.open(out / row.split(",")[0])).astype(float) for row in rows]
@@ -135,6 +142,19 @@ def test_pictures_are_exported_with_labels_and_none_is_an_xray(road: Road, capsy
     assert min(np.abs(one - xray).mean() for one in pictures for xray in road.xrays) > 5
     assert command(centre_cli, *arguments) == 2
     assert "which exists; name a new folder" in " ".join(capsys.readouterr().err.split())
+
+
+def test_only_labels_of_joint_mechanisms_were_drawn_by_lot() -> None:
+    """As `what_leaves`, which `campaign show` prints."""
+    noised = (
+        joint_codebook(epsilon=2, classes=2, bottleneck_dimension=4),
+        joint_laplace(epsilon=2, classes=2, bottleneck_dimension=4, radius=8),
+        latent(epsilon=2, label_epsilon=1, classes=2, bottleneck_dimension=4, radius=8),
+        dp_glow(epsilon=2, label_epsilon=1, classes=2, latents=64),
+    )
+    releases = [image(one, side=8) for one in noised]
+    assert [labels_by_lot(one) for one in releases] == [True, True, False, False]
+    assert ["drawn by lot" in what_leaves(one, LABELS) for one in releases] == [True, True, False, False]
 
 
 def test_an_export_says_of_what(road: Road, capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,6 +161,6 @@ class TestRefusals:
             load_teacher(tmp_path)
 
     def test_a_diverged_training(self, tmp_path: Path) -> None:
-        recipe = TeacherRecipe(4, 16, learning_rate=1e30, widths=(2, 2, 2, 2), projection=2, threads=1)
+        recipe = TeacherRecipe(4, 16, 1.0, weight_decay=1e30, widths=(2, 2, 2, 2), projection=2, threads=1)
         with pytest.raises(ConfigurationError, match="diverged in epoch"):
             train_teacher(pictures(16), recipe, tmp_path)
