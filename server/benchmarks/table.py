@@ -129,7 +129,7 @@ def entries(data: str, task: Task, cap: int, extent: Extent) -> list[Entry]:
     """The table of one task and cap, in the order in which they are measured: cheap and telling rows first.
 
     A cap above 1 shows the releases of ours alone: peers take one record of a patient. With more than two labels the
-    peers are left out as well, and of the edges stay those that say something of more than two.
+    peers are left out as well, and of controls and edges stay permuted labels and what was chosen.
     """
     made = list(_without_epsilon(data, task, extent)) if cap == 1 else []
     made += _ours(data, task, cap, extent)
@@ -140,6 +140,8 @@ def entries(data: str, task: Task, cap: int, extent: Extent) -> list[Entry]:
             made += [*_controls(data, task, extent), *_edges(data, task, extent), *_crafting(data, task, extent)]
             if extent.student is not None and extent.has("student"):
                 made += _student_edges(data, task, extent)
+    if cap == 1 and task.classes > 2 and extent.has("edges"):
+        made += [_permuted(extent), *_edges(data, task, extent, ())]
     if not extent.quick:
         return made
     return [replace(entry, arm=_sooner(entry.arm)) for entry in made]
@@ -264,7 +266,7 @@ def _controls(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
     if extent.student is not None and extent.has("student"):
         told, _ = _as_chosen(data, task, theirs, extent, extent.student)
         yield Entry(told, 1, theirs, "labels inverted", (inverted,))
-    yield Entry(ours(CONTROL, repeats=CONTROL_REPEATS), 1, epsilon, "labels permuted", (permuted,))
+    yield _permuted(extent)
     if extent.quick:
         return
     # Without a constant a release says where the hospitals' mean lies as soon as labels are unequally frequent.
@@ -273,6 +275,11 @@ def _controls(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
     yield Entry(plain, 1, epsilon, unequal, (permuted,))
     yield Entry(plain, 1, epsilon, equal, (balanced, permuted))
     yield Entry(replace(alone, repeats=CONTROL_REPEATS), 1, theirs, equal, (balanced, permuted))
+
+
+def _permuted(extent: Extent) -> Entry:
+    arm = ours(CONTROL, repeats=CONTROL_REPEATS)
+    return Entry(arm, 1, extent.shown(EPSILONS)[-1], "labels permuted", (permuted,))
 
 
 def _as_chosen(
@@ -284,7 +291,7 @@ def _as_chosen(
     return ours(wanted, student=student, chosen_by=chosen_by(data, task.name, student=taught)), wanted
 
 
-def _edges(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
+def _edges(data: str, task: Task, extent: Extent, beside: tuple[Wanted, ...] = EDGED) -> Iterator[Entry]:
     circumstances: list[tuple[str, Change]] = [
         ("10 % prevalence", rare(0.1)),
         ("labels equally frequent", balanced),
@@ -296,7 +303,7 @@ def _edges(data: str, task: Task, extent: Extent) -> Iterator[Entry]:
     for name, change in circumstances:
         for epsilon in extent.edges():
             yield Entry(_as_chosen(data, task, epsilon, extent)[0], 1, epsilon, name, (change,))
-            for wanted in EDGED[:1] if extent.quick else EDGED:
+            for wanted in beside[:1] if extent.quick else beside:
                 yield Entry(ours(wanted), 1, epsilon, name, (change,))
 
 

@@ -74,6 +74,11 @@ def test_tasks_releases_peers_and_tracks_are_all_there(measured: tuple[Path, dic
     assert any(row["glow"].startswith("none: statistics") for row in rows(found, release="joint"))
     circumstances = {row["task"].partition(", ")[2] for row in rows(found)}
     assert {"10 % prevalence", "shifted 1 sd", "labels inverted", "labels permuted"} <= circumstances
+    of_three = [row for row in rows(found) if row["task"].startswith("subtype of three, ")]
+    assert {"10 % prevalence", "shifted 1 sd", "labels permuted"} <= {
+        row["task"].partition(", ")[2] for row in of_three
+    }
+    assert all(row["chosen_by"] == "chosen.toml" for row in of_three if "permuted" not in row["task"])
 
 
 def test_pictures_are_rows_of_the_task_with_two_labels(measured: tuple[Path, dict[str, Any]]) -> None:
@@ -83,6 +88,7 @@ def test_pictures_are_rows_of_the_task_with_two_labels(measured: tuple[Path, dic
     for row in pictures:
         assert (row["mechanism"], row["track"], row["repeats"]) == ("codebook, nearest sample", "U", 1)
         assert row["glow"] == "bottleneck 4"
+        assert "judged on labelled hospital X-rays" in row["chosen_by"]
         assert 0 < row["auc_mean"] < 1
 
 

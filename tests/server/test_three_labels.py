@@ -83,7 +83,7 @@ def test_three_labels_from_records_to_a_diagnosis(tmp_path: Path, code: str) -> 
         assert done.exit_code == 0, done.output
         return done.output
 
-    assert "estimated shares: normal" in " ".join(
+    assert "estimated shares among the hospitals' X-rays: normal" in " ".join(
         run(model, "export", "kinds", "--out", str(tmp_path / "kinds")).split()
     )
     learnt = load(tmp_path / "kinds").card.model

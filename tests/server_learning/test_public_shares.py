@@ -10,11 +10,12 @@ from ldp_client.errors import ParameterError, WaitingError
 from ldp_client.privacy.release_design import joint_codebook, joint_laplace, latent
 from ldp_client.privacy.release_spec import ReleaseSpec
 from server.benchmarks.released import Asking, released
-from server.learning.public_shares import _CANDIDATES, PublicShares, _lattice, public_shares
+from server.learning.public_shares import PublicShares, _least, _Mixtures, _posterior, public_shares
 
 Floats = NDArray[np.float64]
 K, DIMENSION = 2, 3
 COMMON = {"classes": K, "bottleneck_dimension": DIMENSION}
+FIVE, TEN = (0.08, 0.12, 0.2, 0.27, 0.33), (0.06, 0.06, 0.07, 0.08, 0.09, 0.1, 0.11, 0.13, 0.14, 0.16)
 
 
 def codebook_at(epsilon: int | str, **more: object) -> ReleaseSpec:
@@ -139,11 +140,79 @@ def test_few_records_of_many_coordinates_are_no_surer_than_they_may_be() -> None
     assert beyond[1] < 0.2  # .10, give or take .02
 
 
-@pytest.mark.parametrize("classes", [2, 3, 4, 6])
-def test_candidates_are_shares_and_not_too_many(classes: int) -> None:
-    lattice = _lattice(classes)
-    assert len(lattice) <= _CANDIDATES
-    assert lattice.sum(1) == pytest.approx(np.ones(len(lattice)))
-    assert lattice.min() > 0
-    assert lattice.mean(0) == pytest.approx(np.full(classes, 1 / classes))
-    assert len(np.unique(lattice.round(9), axis=0)) == len(lattice)
+@pytest.mark.parametrize("truth", [FIVE, TEN], ids=len)
+def test_many_informative_records_of_many_labels_are_no_surer_than_they_may_be(truth: tuple[float, ...]) -> None:
+    """Its squares of errors in deviations are chi squared, K - 1 degrees of freedom: 8 K fails once in 10^6 or less."""
+    classes, width, generator = len(truth), len(truth) + 3, np.random.default_rng(len(truth))
+    centres = 2 * generator.normal(size=(classes, width))
+    labels = generator.integers(classes, size=6000)
+    outputs = centres[labels] + generator.normal(size=(6000, width))
+    public = centres[generator.choice(classes, 5000, p=truth)] + generator.normal(size=(5000, width))
+    release = codebook_at(32, classes=classes, bottleneck_dimension=width)
+    found = public_shares(
+        released(Asking("e" * 64, tuple("abcdefghij"[:classes]), "image", 1), release, outputs, labels), public
+    )
+    off = (found.shares.mean - truth) / found.shares.deviation
+    assert (off**2).sum() < 8 * classes
+    assert found.shares.deviation.min() > 0.005
+    assert found.shares.deviation.max() < 0.1
+    assert found.is_mixture
+    assert found.chance > 1e-5
+
+
+@pytest.mark.parametrize("counts", [(3, 9), (70, 30), (400, 1500, 8000), (10,) * 5, tuple(range(200, 1200, 100))])
+def test_draws_are_of_the_posterior(counts: tuple[int, ...]) -> None:
+    """With n_y of label y the likelihood is prod p_y^n_y and the posterior of uniform shares Dirichlet's, of n + 1."""
+    after = np.array(counts) + 1
+    drawn = _posterior(lambda shares: np.log(shares) @ np.array(counts), len(counts))
+    mean = after / after.sum()
+    deviation = np.sqrt(mean * (1 - mean) / (after.sum() + 1))
+    assert np.abs((drawn.mean(0) - mean) / deviation).max() < 0.2
+    assert drawn.std(0) / deviation == pytest.approx(np.ones(len(counts)), abs=0.12)
+    assert drawn.sum(1) == pytest.approx(np.ones(len(drawn)))
+    assert drawn.min() >= _least(len(counts))
+
+
+def test_the_same_records_tell_the_same_shares() -> None:
+    generator = np.random.default_rng(0)
+    records = released(Asking("e" * 64, ("a", "b"), "image", 1), codebook_at(4), *points(500, (0.5, 0.5), generator))
+    public, _ = points(500, (0.3, 0.7), generator)
+    one, other = public_shares(records, public), public_shares(records, public)
+    assert np.array_equal(one.shares.mean, other.shares.mean)
+    assert np.array_equal(one.shares.deviation, other.shares.deviation)
+    assert (one.off, one.chance) == (other.off, other.chance)
+
+
+def test_the_best_mixture_is_found_between_the_draws() -> None:
+    generator, truth = np.random.default_rng(0), np.array(TEN)
+    means = generator.normal(size=(10, 12))
+    errors = generator.normal(size=(400, 120)) / 1000
+    mixtures = _Mixtures(
+        truth @ means, 1e-6 * np.eye(12), means, (errors.T @ errors / 400).reshape(10, 12, 10, 12), 1000
+    )
+    best = mixtures.nearest(_posterior(mixtures.log_likelihood, 10))
+    assert best == pytest.approx(truth, abs=1e-3)
+    assert mixtures.chance(best) > 0.99
+    assert mixtures.off(best) == 0
+    step = 1e-6 * (np.eye(10)[3] - np.eye(10)[7])
+    near = truth + 1e5 * step
+    slope = (mixtures._strange(near + step) - mixtures._strange(near - step)) / 2
+    assert mixtures._slope(near) @ step == pytest.approx(slope, rel=1e-4)
+
+
+def test_a_rare_label_is_as_unsure_as_it_is_raised() -> None:
+    shares = found_for(codebook_at(32), (0.99, 0.01), 0, records=4000).shares
+    assert 0.045 < shares.mean[1] < 0.1  # raised to .05, before they are made to sum to 1
+    assert shares.mean[1] - 0.01 < 5 * shares.deviation[1]
+
+
+def test_shares_of_more_labels_than_may_have_the_least_are_refused() -> None:
+    names, generator = tuple(f"label {at}" for at in range(21)), np.random.default_rng(0)
+    records = released(
+        Asking("e" * 64, names, "image", 1),
+        codebook_at(4, classes=21, bottleneck_dimension=1),
+        generator.normal(size=(30, 1)),
+        np.arange(30) % 21,
+    )
+    with pytest.raises(ParameterError, match="shares of 21 labels are not estimated: each is taken to be 5 % or more"):
+        public_shares(records, generator.normal(size=(30, 1)))
