@@ -56,7 +56,8 @@ def diagnose(
     encoder: Encoder,
     progress: Progress = lambda done, total: None,
 ) -> Diagnosed:
-    """Read and prepare each file as a release would, and score it.
+    """Read and prepare each file as a release would, and score it; but a picture whose pixels are all alike, of which a
+    release is drawn all the same, gets no score.
 
     Returns:
         A score for each label, of every file that can be read as an X-ray; the others with their reason. Whether a

@@ -26,7 +26,8 @@ from ldp_client.flow.glow import Shape
 from ldp_client.flow.installed import bundle_folder
 from ldp_client.flow.training import Mode
 from server.learning.allocator import keep_freed_pages
-from server.learning.bundle import contents, refit_bottleneck, require_new
+from server.learning.bundle import AN_ENCODER, contents, refit_bottleneck
+from server.learning.new_folder import require_new
 from server.learning.pretrain import pretrain
 from server.learning.public_images import read_images
 from server.learning.public_subset import public_indices
@@ -211,7 +212,7 @@ def fit_bottleneck(
     format: FormatOption = Format.TABLE,
 ) -> None:
     """Fit another bottleneck behind an encoder's flow, on public X-rays, and write a new bundle."""
-    require_new(out)
+    require_new(out, AN_ENCODER)
     bundle = bundle_folder(str(folder), Path())
     card = read_card(bundle)
     teacher = None if features is None else load_teacher(features)

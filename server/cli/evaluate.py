@@ -25,7 +25,7 @@ from ldp_client.wire.evaluation import MAX_CLASSIFIER_BYTES, Evaluation, asked_i
 from server.centre import close_campaign
 from server.centre import publish as publish_asked
 from server.cli.opened import HERE, State, answers_to, opened
-from server.learning.calibrate import calibrate, stated_errors
+from server.learning.calibrate import CHANCE, calibrate, stated_errors
 from server.learning.evaluate import PairReport
 from server.learning.evaluate import report as make_report
 from server.store import campaigns
@@ -211,11 +211,8 @@ def report(which: Which, state: State = HERE, output: Output = Format.TABLE) -> 
                 "more sites or more epsilon would tell"
             )
         for one in rows:
-            if one.site is None and one.auc is not None and (one.negative, one.positive) not in curves:
-                say(
-                    f"no probability of {one.positive}, not {one.negative}: its AUC may be one half, and a curve would "
-                    "climb with the noise"
-                )
+            if one.site is None and one.high is not None and (one.negative, one.positive) not in curves:
+                say(f"no probability of {one.positive}, not {one.negative}: {_why_none(one.high)}")
         for curve in curves.values():
             show(
                 [_for_people(one) for one in _ranges(curve)],
@@ -230,6 +227,12 @@ def report(which: Which, state: State = HERE, output: Output = Format.TABLE) -> 
                 f"was found by {error.found:.3f} on average (expected calibration error); were all of them right, "
                 f"sampling and privacy noise would make it {error.by_chance:.3f}"
             )
+
+
+def _why_none(high: float) -> str:
+    if high < CHANCE:
+        return "the scores rank these labels the wrong way round"
+    return "the AUC may be one half, and a curve would climb with the noise"
 
 
 def _ranges(curve: PairCurve) -> list[dict[str, object]]:

@@ -31,9 +31,10 @@ from server.cli.pupils import (
     StudentOption,
 )
 from server.learning.calibrate import calibrated, judged_bundle
-from server.learning.classifier_bundle import linear_card, require_new, require_words, write_classifier
+from server.learning.classifier_bundle import A_CLASSIFIER, linear_card, require_words, write_classifier
 from server.learning.image_bundle import image_card
 from server.learning.image_training import ImageRecipe, PictureSet, TrainedOnPictures, train_on_pictures
+from server.learning.new_folder import require_new
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -73,7 +74,7 @@ def export(
         payloads, sites = stored(centre, campaign)
         command, weights, words = published_command(sys.argv[1:]), b"", list[str]()
         require_words(name or campaign.name, command)
-        require_new(out)
+        require_new(out, A_CLASSIFIER)
         evaluation = None if calibration is None else centre.find_evaluation(calibration)
         if isinstance(campaign.release, ImageSpec):
             if head is not None or student is not None or cap_sites:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +24,11 @@ from ldp_client.flow.glow import Glow
 from ldp_client.flow.preprocess import prepare
 from ldp_client.wire.canonical import canonical_bytes
 from server.learning.distillation import distil
+from server.learning.new_folder import new_folder, require_new
 from server.learning.public_images import require_different
-from server.learning.teacher import Teacher, fingerprint, obstacle, teacher_features
+from server.learning.teacher import Teacher, fingerprint, teacher_features
+
+AN_ENCODER = "an encoder"
 
 
 def write_bundle(card: EncoderCard, flow: Glow, bottleneck: Bottleneck, folder: Path) -> EncoderCard:
@@ -38,48 +39,13 @@ def write_bundle(card: EncoderCard, flow: Glow, bottleneck: Bottleneck, folder: 
     Raises:
         ConfigurationError: the folder exists, or cannot be made.
     """
-    require_new(folder)
     data = serialise_safetensors(bundle_tensors(flow, bottleneck))
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise _unwritable(folder, str(error.strerror)) from error
-    try:
+    with new_folder(folder, AN_ENCODER) as temporary:
         (temporary / WEIGHTS_FILE).write_bytes(data)
         (temporary / CARD_FILE).write_bytes(canonical_bytes(card))
-        temporary.chmod(0o755)  # mkdtemp makes it private; a bundle is public
         Encoder.load(temporary)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary)
-        raise
     return card
-
-
-def require_new(folder: Path) -> None:
-    """Return if a bundle may be written there; asked before anything is computed. Nothing stays made.
-
-    Raises:
-        ConfigurationError: the folder exists, for none is ever overwritten, or cannot be made.
-    """
-    try:
-        exists = folder.exists() or folder.is_symlink()
-    except OSError as error:
-        raise _unwritable(folder, str(error.strerror)) from error
-    if exists:
-        raise ConfigurationError(f"asked to write an encoder to {folder.name!r}, which exists; name a new folder")
-    why = obstacle(folder.parent)
-    if why:
-        raise _unwritable(folder, why)
-
-
-def _unwritable(folder: Path, why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"asked to write an encoder to {folder}, which cannot be made ({why}); name a new folder in one that you may "
-        "write to"
-    )
 
 
 def refit_bottleneck(
@@ -102,7 +68,7 @@ def refit_bottleneck(
         ParameterError: fewer than two X-rays, or all alike; they do not span as many coordinates, or the flow has no
             such level.
     """
-    require_new(folder)
+    require_new(folder, AN_ENCODER)
     if teacher is not None and level is not None:
         raise ConfigurationError(
             f"asked for the coordinates of a teacher and for those of level {level}; give --features or --level"

@@ -226,8 +226,8 @@ def calibrated(
     if found is None:
         raise ConfigurationError(
             f"--calibration: evaluation {evaluation.name} gives no probabilities, since its noise hides how many "
-            "X-rays there are, or its scores may say nothing of the labels; `ldp-server evaluate report "
-            f"{evaluation.name}` shows which, and more sites or more epsilon may help"
+            "X-rays there are, or its scores may say nothing of the labels or rank them the wrong way round; "
+            f"`ldp-server evaluate report {evaluation.name}` shows which. Noise is less with more sites or more epsilon"
         )
     return card.model_copy(update={"calibration": found})
 

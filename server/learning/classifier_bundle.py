@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +30,10 @@ from ldp_client.wire.campaign import Campaign, Name, campaign_id
 from ldp_client.wire.canonical import canonical_bytes, digest
 from ldp_client.wire.envelope import CLASSIFIER, OneKey, close_envelope
 from ldp_client.wire.signing import Signer
+from server.learning.new_folder import new_folder
 from server.learning.train import Trained
 
+A_CLASSIFIER = "a classifier"
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _TEXT: TypeAdapter[str] = TypeAdapter(Text)
 
@@ -131,31 +130,6 @@ def decimal_text(value: float) -> str:
     return f"{value:.{places}f}"
 
 
-def require_new(folder: Path) -> None:
-    """Return if a bundle may be written there; asked before anything is learnt. Nothing is made.
-
-    Raises:
-        ConfigurationError: the folder exists, or cannot be made below what does.
-    """
-    try:
-        if folder.exists():
-            raise ConfigurationError(f"asked to write a classifier to {folder.name!r}, which exists; name a new folder")
-        above = next(parent for parent in folder.absolute().parents if parent.exists())
-    except OSError as error:
-        raise _unwritable(folder, str(error.strerror)) from error
-    if not above.is_dir():
-        raise _unwritable(folder, f"{above.name} is a file")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise _unwritable(folder, f"{above} may not be written to")
-
-
-def _unwritable(folder: Path, why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"asked to write a classifier to {folder}, which cannot be made ({why}); name a new folder in one that you may "
-        "write to"
-    )
-
-
 def write_classifier(card: ClassifierCard, folder: Path, signer: Signer, weights: bytes = b"") -> ClassifierBundle:
     """Write card, weights and signature to a new folder, all or nothing; the bundle as a hospital reads it.
 
@@ -166,24 +140,13 @@ def write_classifier(card: ClassifierCard, folder: Path, signer: Signer, weights
         ConfigurationError: the folder exists, or cannot be made.
         ClassifierError: the bundle does not pass the checks that a hospital makes.
     """
-    require_new(folder)
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest() if weights else None})
     body = canonical_bytes(card)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise _unwritable(folder, str(error.strerror)) from error
-    try:
+    with new_folder(folder, A_CLASSIFIER) as temporary:
         (temporary / CARD_FILE).write_bytes(body)
         if weights:
             (temporary / WEIGHTS_FILE).write_bytes(weights)
         (temporary / SIGNATURE_FILE).write_bytes(close_envelope(CLASSIFIER, body, signer))
-        temporary.chmod(0o755)  # mkdtemp makes it private; a bundle is public
         bundle = load(temporary)
         bundle.check_signature(OneKey("the centre", signer.public_key))
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary)
-        raise
     return bundle

@@ -21,8 +21,9 @@ from ldp_client.flow.encoder import BATCH, MAX_WEIGHTS_BYTES, EncoderCard
 from ldp_client.flow.glow import Glow
 from ldp_client.flow.inference import FrozenGlow
 from server.learning.batches import prepared
-from server.learning.bundle import require_new, write_bundle
+from server.learning.bundle import AN_ENCODER, write_bundle
 from server.learning.likelihood import maximise_likelihood, repeatable
+from server.learning.new_folder import require_new
 from server.learning.pictures import CURVE_FILE, SAMPLES_FILE, draw_curve, draw_samples
 from server.learning.recipe import Origin, Progress, Recipe
 from server.learning.workers import Workers
@@ -62,7 +63,7 @@ def pretrain(
         ParameterError: fewer images than one batch, or images `prepare` refuses.
     """
     workers = workers or Workers()
-    require_new(folder)
+    require_new(folder, AN_ENCODER)
     if len(images) < recipe.batch or len(held_out) < 1:
         raise ParameterError(
             f"asked to train on {len(images)} images in batches of {recipe.batch}, with {len(held_out)} held out; "

@@ -25,13 +25,13 @@ from torch.nn import functional
 from ldp_client.errors import ConfigurationError, ParameterError
 from server.learning.batches import generator
 from server.learning.likelihood import repeatable
+from server.learning.new_folder import obstacle
 from server.learning.public_images import require_different
 from server.learning.teacher import (
     Teacher,
     TeacherRecipe,
     channels_last,
     fingerprint,
-    obstacle,
     restore_teacher,
     save_teacher,
 )

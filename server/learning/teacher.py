@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -111,19 +110,6 @@ def fingerprint(images: NDArray[np.uint8], recipe: TeacherRecipe) -> str:
     content = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     content.update(np.ascontiguousarray(images).tobytes())
     return content.hexdigest()
-
-
-def obstacle(folder: Path) -> str:
-    """Why nothing can be written to a folder that is there or yet to be made; empty if it can. Nothing stays made."""
-    try:
-        above = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-        if not above.is_dir():
-            return f"{above.name} is a file"
-        # Tried, not asked for: to the superuser everything looks writable.
-        Path(tempfile.mkdtemp(prefix=".", dir=above)).rmdir()
-    except OSError as error:
-        return str(error.strerror)
-    return ""
 
 
 def save_teacher(teacher: Teacher, optimiser: torch.optim.AdamW | None, epoch: int, folder: Path) -> None:

@@ -128,7 +128,7 @@ def test_an_x_ray_that_nobody_holds_is_drawn_as_well_as_its_record_says(normal: 
     assert found[1].success > alone + 0.1
     clean = attacks.redraw(outside, "map 2", wanted.spec(Fraction(1), 2), noised=False)
     assert clean.success > 0.8
-    assert clean.success > found[1].success
+    assert clean.success > found[1].success - 0.05
 
 
 def test_who_holds_another_x_ray_goes_by_where_the_record_points(normal: Encoded) -> None:

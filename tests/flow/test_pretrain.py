@@ -123,7 +123,7 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         raise OSError("the disk is full")
 
     monkeypatch.setattr(Encoder, "load", fail)
-    with pytest.raises(OSError, match="the disk is full"):
+    with pytest.raises(ConfigurationError, match=r"an encoder to .*, which cannot be made \(the disk is full\)"):
         train(tmp_path / "e", replace(RECIPE, training_steps=1))
     assert [path.name for path in tmp_path.iterdir()] == ["e.training"]  # the training can still be taken up
 
@@ -182,7 +182,7 @@ def test_a_bundle_that_cannot_be_made_is_refused_before_anything_is_computed(
 def test_a_place_that_is_taken_away_while_computing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Encoder.load(shipped())
     (tmp_path / "file").touch()
-    monkeypatch.setattr("server.learning.bundle.require_new", lambda folder: None)
+    monkeypatch.setattr("server.learning.new_folder.require_new", lambda folder, what: None)
     with pytest.raises(ConfigurationError, match=r"an encoder to .*/file/e, which cannot be made \(.+\); name a new"):
         write_bundle(encoder.card, encoder.flow, encoder.bottleneck, tmp_path / "file" / "e")
 
