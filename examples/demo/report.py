@@ -185,12 +185,12 @@ def _xrays_caption(result: DemoResult) -> str:
     apart = max(float(np.abs(one.reconstruction - result.public_average).max()) for one in result.examples)
     likeliest = max(one.likeliest_image for one in result.examples)
     return (
-        "The reconstruction is the best there is (in mean squared error) for someone who knows the mechanism, the "
-        f"encoder and {result.public_images:,} public X-rays. It differs from the picture drawn with no record at all "
-        f"by at most {apart:.1f} of 255 grey levels. If the X-ray had been one of those {result.public_images:,}, the "
-        f"one it most resembles would be believed with at most {100 * likeliest:.2f} % after these records; no record "
-        f"can take that above {100 * result.image_ceiling:.2f} %. The X-rays in the first column can be shown because "
-        "the demo's images are public."
+        "The reconstruction is the best there is (in mean squared error) for someone who knows the mechanism and the "
+        f"encoder and takes the X-ray for one of {result.public_images:,} public ones. It differs from the picture "
+        f"drawn with no record at all by at most {apart:.1f} of 255 grey levels. After these records none of those "
+        f"X-rays would be believed with more than {100 * likeliest:.2f} %; no record can take that above "
+        f"{100 * result.image_ceiling:.2f} %. What other attackers find is in docs/attacks.md. The X-rays in the "
+        "first column can be shown because the demo's images are public."
     )
 
 
