@@ -110,10 +110,8 @@ def identify(target: Target, view: str, release: ReleaseSpec, noised: bool = Tru
 def recognise(target: Target, view: str, release: ReleaseSpec, noised: bool = True) -> Outcome:
     """Name which of C candidates a record's patient is: the one whose own record, but for noise, has the largest cosine
     with what this one decodes to."""
-    named, places = np.unique(np.concatenate([target.true[:, None], target.which], axis=1), return_inverse=True)
-    places = places.reshape(len(target.true), -1)
-    outputs = target.encoded.view(view)[named]
-    clean = np.stack([clipped(release, outputs, label) for label in range(release.classes)], axis=1)
+    outputs, places = _named(target, view)
+    clean = _clean(release, outputs)
     clean /= np.maximum(np.linalg.norm(clean, axis=2, keepdims=True), 1e-12)
     if noised:
         found = _decoded(target.encoded, release, outputs[places[:, 0]], target.labels)
@@ -187,8 +185,7 @@ def _features(encoded: Encoded, release: ReleaseSpec, outputs: Floats, labels: R
     if noised:
         vectors = _decoded(encoded, release, outputs, labels)
     else:
-        clean = np.stack([clipped(release, outputs, label) for label in range(release.classes)])
-        vectors = clean[labels, np.arange(len(labels))]
+        vectors = _clean(release, outputs)[np.arange(len(labels)), labels]
     if isinstance(release, JointCodebookSpec | JointLaplaceSpec):
         codes = label_codes(release.label_code, release.classes)
         found: Floats = np.einsum("nq,nqf->nf", codes[labels], vectors.reshape(len(labels), codes.shape[1], -1))
@@ -196,6 +193,11 @@ def _features(encoded: Encoded, release: ReleaseSpec, outputs: Floats, labels: R
     # Indicators of the labels times features; of one X-ray they add up to 1.
     whole: Floats = vectors.reshape(len(labels), release.classes, -1).sum(1)
     return whole
+
+
+def _clean(release: ReleaseSpec, outputs: Floats) -> Floats:
+    """What records of X-rays (N, k) with each label decode to but for noise, (N, K, q f)."""
+    return np.stack([clipped(release, outputs, label) for label in range(release.classes)], axis=1)
 
 
 def _decoded(encoded: Encoded, release: ReleaseSpec, outputs: Floats, labels: Rows) -> Floats:
@@ -270,11 +272,15 @@ def _target(encoded: Encoded, true: list[int], which: list[list[int]], answer: l
     return Target(encoded, rows, held, np.array(answer, dtype=np.int64), labels[rows], labels[held])
 
 
-def _weights(target: Target, view: str, release: ReleaseSpec, noised: bool) -> Floats:
-    # Only X-rays that somebody names are clipped: the file has thousands, each with all its latents.
+def _named(target: Target, view: str) -> tuple[Floats, Rows]:
+    """Outputs (P, k) of the X-rays that somebody names, and where among them the true one and the held ones are,
+    (N, 1 + C). Only those are clipped: the file has thousands, each with all its latents."""
     named, places = np.unique(np.concatenate([target.true[:, None], target.which], axis=1), return_inverse=True)
-    places = places.reshape(len(target.true), -1)
-    outputs = target.encoded.view(view)[named]
+    return target.encoded.view(view)[named], places.reshape(len(target.true), -1)
+
+
+def _weights(target: Target, view: str, release: ReleaseSpec, noised: bool) -> Floats:
+    outputs, places = _named(target, view)
     candidates = Candidates(release, outputs)
     if not noised:
         return candidates.without_noise(places[:, 0], target.labels, places[:, 1:], target.theirs)

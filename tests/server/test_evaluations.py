@@ -28,7 +28,7 @@ from ldp_client.wire.evaluation import asked_id
 from ldp_client.wire.exchange import RefusalCode
 from ldp_client.wire.signing import SigningKey
 from server.centre import close_campaign, publish
-from server.cli.evaluate import app
+from server.cli.evaluate import _why_none, app
 from server.cli.model import app as model
 from server.learning.classifier_bundle import write_classifier
 from server.store import export, log
@@ -365,3 +365,15 @@ def test_campaigns_and_evaluations_are_not_taken_for_each_other(world: World, ag
         run(world, "report", "pneumonia")
     with pytest.raises(ConfigurationError, match="a campaign named held-out was published before"):
         publish(world.centre, a_campaign("held-out"))
+
+
+def test_more_bins_than_a_histogram_has_are_refused_at_once() -> None:
+    asked = ["publish", "held-out", "--classifier", "none", "--epsilon", "1", "--ends", "2030-12-31"]
+    done = CliRunner().invoke(app, [*asked, "--bins", "100000000"])
+    assert done.exit_code == 2
+    assert "2<=x<=4096" in done.output
+
+
+@pytest.mark.parametrize(("high", "why"), [(0.2, "rank these labels the wrong way round"), (0.6, "may be one half")])
+def test_why_there_is_no_probability_is_said(high: float, why: str) -> None:
+    assert why in _why_none(high)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ldp_client.errors import ParameterError
 from ldp_client.privacy.release_design import joint_codebook
-from ldp_client.wire.campaign import Campaign
+from server.benchmarks.released import Asking
 from server.learning.influence import CAP, bar, cap_influence, geometric_median
 from server.learning.train import TrainingSet
 
@@ -20,20 +20,7 @@ def held(vectors: Floats) -> TrainingSet:
     release = joint_codebook(
         epsilon=2, classes=2, bottleneck_dimension=vectors.shape[1], codewords=64, label_code="simplex"
     )
-    return TrainingSet(
-        Campaign(
-            name="pneumonia",
-            purpose="find pneumonia",
-            encoder="e" * 64,
-            release=release,
-            label_names=("normal", "pneumonia"),
-            unit="image",
-            cap=1,
-            micro_epsilon_per_record=release.loss.micro_epsilon,
-            ends="2030-12-31",
-        ),
-        vectors,
-    )
+    return TrainingSet(Asking("e" * 64, ("normal", "pneumonia"), "image", 1).campaign(release), vectors)
 
 
 def sites_of(sizes: tuple[int, ...]) -> NDArray[np.str_]:
